@@ -1,0 +1,50 @@
+// Guest RAM: one private anonymous mapping at guest-physical 0, with the set of pages written since
+// the set was last taken. Nothing outside the CPU's own translation caches keeps pointers into it;
+// devices and loaders use the checked accessors, which read each guest value once.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <expected>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace node_mesh {
+
+inline constexpr std::uint64_t page_bytes = 4096;
+
+class GuestMemory {
+ public:
+  // `size_bytes` is a multiple of page_bytes. Errors: the host has not that much address space.
+  static std::expected<GuestMemory, std::string> create(std::uint64_t size_bytes);
+  GuestMemory(GuestMemory&&) noexcept;
+  GuestMemory& operator=(GuestMemory&&) noexcept;
+  ~GuestMemory();
+
+  std::uint64_t size_bytes() const { return size_bytes_; }
+  std::uint64_t page_count() const { return size_bytes_ / page_bytes; }
+  bool contains(std::uint64_t gpa, std::uint64_t length) const {
+    return gpa <= size_bytes_ && length <= size_bytes_ - gpa;
+  }
+
+  // Raw base for the CPU's translation caches only.
+  std::byte* base() const { return base_; }
+
+  // Checked copies; false when any byte lies outside RAM (nothing is copied then).
+  bool read(std::uint64_t gpa, std::span<std::byte> into) const;
+  bool write(std::uint64_t gpa, std::span<const std::byte> from);
+
+  // Dirty tracking: one byte a page, non-zero = written since take_dirty_pages().
+  std::uint8_t* dirty_bytes() { return dirty_.data(); }
+  void mark_dirty(std::uint64_t gfn) { dirty_[gfn] = 1; }
+  std::vector<std::uint64_t> take_dirty_pages();
+
+ private:
+  GuestMemory(std::byte* base, std::uint64_t size_bytes);
+  std::byte* base_ = nullptr;
+  std::uint64_t size_bytes_ = 0;
+  std::vector<std::uint8_t> dirty_;
+};
+
+}  // namespace node_mesh

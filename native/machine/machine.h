@@ -1,0 +1,96 @@
+// The deterministic PC: CPU, RAM, devices and virtual time. Its future is a function of its state
+// and of the calls below made at given positions; it never looks at the host. The recorder and the
+// replayer drive it, and are the only ones who do.
+#pragma once
+
+#include <cstdint>
+#include <expected>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "cpu/cpu_snapshot.h"
+#include "machine/guest_memory.h"
+#include "machine/machine_config.h"
+#include "machine/position.h"
+
+namespace node_mesh {
+
+class Cpu;
+
+// How the guest's run ended, by its own doing.
+enum class GuestEnd : std::uint8_t { none, poweroff, reboot, halted_forever, triple_fault, unsupported };
+
+enum class MachineExit : std::uint8_t {
+  limit,      // the position limit was reached
+  idle,       // the guest is halted: only an event can wake it (see next_deadline_ns)
+  time_read,  // the recorder may set the clock now (only when a ClockSource was given)
+  kicked,     // request_stop()
+  ended,      // the guest ended: see end()
+};
+
+// Virtual time is `base_ns` at `base_steps` and grows by `ns_per_step` (32.32 fixed point) a step.
+struct ClockSetting {
+  std::uint64_t ns = 0;
+  std::uint64_t ns_per_step = 0;
+};
+
+// Asked by the machine while recording, never while replaying.
+class ClockSource {
+ public:
+  virtual ~ClockSource() = default;
+  // Does virtual time `guest_ns` differ so much from real time that the clock should be set first?
+  virtual bool sync_due(std::uint64_t guest_ns) = 0;
+};
+
+// Bytes that the guest wrote to its console, in order; `offset` counts all bytes since power on.
+class ConsoleSink {
+ public:
+  virtual ~ConsoleSink() = default;
+  virtual void console_output(std::uint64_t offset, std::span<const std::byte> bytes) = 0;
+};
+
+class Machine {
+ public:
+  // Builds the PC and loads the kernel. Errors are one clear line for the user.
+  static std::expected<std::unique_ptr<Machine>, std::string> create(
+      const MachineConfig& config, std::span<const std::byte> kernel,
+      std::span<const std::byte> initrd, ConsoleSink& console);
+  ~Machine();
+
+  // Runs until `limit` or an exit. `clock` is null when replaying.
+  MachineExit run(Position limit, ClockSource* clock);
+
+  Position position() const;
+  std::uint64_t guest_ns() const;
+  // The virtual time at which a device next wants to act; UINT64_MAX if none.
+  std::uint64_t next_deadline_ns() const;
+  GuestEnd end() const;
+  std::string report() const;  // for triple_fault and unsupported
+  void request_stop();         // async-signal-safe
+
+  // Events. Each takes effect at the current position, before the next instruction.
+  void set_clock(ClockSetting setting);  // ns must not be before guest_ns()
+  // Returns how many bytes the UART accepted into its (unbounded by the guest, bounded by us) queue.
+  void console_input(std::span<const std::byte> bytes);
+  void end_now(GuestEnd reason);
+
+  // State, for digests and checkpoints.
+  GuestMemory& memory();
+  CpuSnapshot cpu_snapshot() const;
+  void after_dirty_pages_taken();  // the CPU forgets its writable pages
+  struct DeviceState {
+    std::string name;
+    std::vector<std::byte> bytes;  // canonical serialised state
+  };
+  std::vector<DeviceState> device_states() const;
+  std::uint64_t console_bytes() const;
+
+ private:
+  class Impl;
+  explicit Machine(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace node_mesh

@@ -1,0 +1,21 @@
+// What makes two machines the same machine: everything here is in the header of a log.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+
+namespace node_mesh {
+
+struct MachineConfig {
+  std::string cpu_model = "mesh-v1";
+  std::uint64_t memory_bytes = 256ull << 20;  // 64 MiB..64 GiB, multiple of 1 MiB
+  std::string cmdline;                        // at most 2047 bytes, no NUL
+  std::uint64_t start_realtime_ns = 0;        // what the RTC shows at guest_ns() == 0
+  std::array<std::uint8_t, 32> rng_seed{};    // setup_data SETUP_RNG_SEED
+  std::array<std::uint8_t, 32> kernel_sha256{};
+  std::array<std::uint8_t, 32> initrd_sha256{};  // all zero: no initrd
+  std::uint64_t initial_ns_per_step = 0;      // 32.32 fixed point; 0 = the model's default
+};
+
+}  // namespace node_mesh
