@@ -1,6 +1,9 @@
 // Guest RAM: one private anonymous mapping at guest-physical 0, with the set of pages written since
 // the set was last taken. Nothing outside the CPU's own translation caches keeps pointers into it;
 // devices and loaders use the checked accessors, which read each guest value once.
+//
+// RAM above 3 GiB continues at 4 GiB: the hole between belongs to devices. Whether an address is
+// RAM is decided by contains() alone, never by comparing with size_bytes().
 #pragma once
 
 #include <cstddef>
@@ -13,19 +16,23 @@
 namespace node_mesh {
 
 inline constexpr std::uint64_t page_bytes = 4096;
+inline constexpr std::uint64_t mmio_hole_start = 0xc000'0000;
+inline constexpr std::uint64_t mmio_hole_end = 0x1'0000'0000;
 
 class GuestMemory {
  public:
-  // `size_bytes` is a multiple of page_bytes. Errors: the host has not that much address space.
-  static std::expected<GuestMemory, std::string> create(std::uint64_t size_bytes);
+  // `ram_bytes` is a multiple of page_bytes. Errors: the host has not that much address space.
+  static std::expected<GuestMemory, std::string> create(std::uint64_t ram_bytes);
   GuestMemory(GuestMemory&&) noexcept;
   GuestMemory& operator=(GuestMemory&&) noexcept;
   ~GuestMemory();
 
+  // One past the highest RAM address (the hole counts, if there is RAM above it).
   std::uint64_t size_bytes() const { return size_bytes_; }
   std::uint64_t page_count() const { return size_bytes_ / page_bytes; }
   bool contains(std::uint64_t gpa, std::uint64_t length) const {
-    return gpa <= size_bytes_ && length <= size_bytes_ - gpa;
+    return gpa <= size_bytes_ && length <= size_bytes_ - gpa &&
+           (gpa + length <= mmio_hole_start || gpa >= mmio_hole_end);
   }
 
   // Raw base for the CPU's translation caches only.

@@ -72,8 +72,9 @@ class Machine {
 
   // Events. Each takes effect at the current position, before the next instruction.
   void set_clock(ClockSetting setting);  // ns must not be before guest_ns()
-  // Returns how many bytes the UART accepted into its (unbounded by the guest, bounded by us) queue.
-  void console_input(std::span<const std::byte> bytes);
+  // Returns how many of the bytes, from the first, the bounded queue before the UART had room for;
+  // the rest is dropped. Deterministic, so a replay drops the same bytes.
+  std::size_t console_input(std::span<const std::byte> bytes);
   void end_now(GuestEnd reason);
 
   // State, for digests and checkpoints.

@@ -9,7 +9,7 @@ namespace node_mesh {
 
 struct MachineConfig {
   std::string cpu_model = "mesh-v1";
-  std::uint64_t memory_bytes = 256ull << 20;  // 64 MiB..64 GiB, multiple of 1 MiB
+  std::uint64_t memory_bytes = 256ull << 20;  // 32 MiB..64 GiB, multiple of 1 MiB
   std::string cmdline;                        // at most 2047 bytes, no NUL
   std::uint64_t start_realtime_ns = 0;        // what the RTC shows at guest_ns() == 0
   std::array<std::uint8_t, 32> rng_seed{};    // setup_data SETUP_RNG_SEED
