@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <format>
 #include <utility>
 
 #include "machine/check.h"
+#include "machine/format_text.h"
 
 namespace node_mesh {
 
@@ -21,8 +21,9 @@ std::expected<GuestMemory, std::string> GuestMemory::create(std::uint64_t ram_by
   void* base = mmap(nullptr, end, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (base == MAP_FAILED) {
-    return std::unexpected(std::format("Cannot reserve {} MiB of guest memory: {}; lower --mem",
-                                       ram_bytes >> 20, std::strerror(errno)));
+    return std::unexpected(format_text("Cannot reserve %llu MiB of guest memory: %s; lower --mem",
+                                       static_cast<unsigned long long>(ram_bytes >> 20),
+                                       std::strerror(errno)));
   }
   return GuestMemory(static_cast<std::byte*>(base), end);
 }
