@@ -1,0 +1,136 @@
+/**
+ * Every bound of the mesh in one place: what it bounds, why that much, and what happens at the cap.
+ * A queue, frame, retry or time-out that has no line here is a bug.
+ */
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+
+export const storageLimits = {
+  /** Newest entries of a group kept in memory; older ones are read from the database. */
+  tailBytesMax: 1 * MIB,
+  /** The same for a group without appends for `tailIdleMs`: many idle groups must cost little. */
+  idleTailBytesMax: 64 * KIB,
+  tailIdleMs: 10_000,
+  /** One read of older entries. Larger reads delay the next ones; smaller ones cost round trips. */
+  readBytesMax: 1 * MIB,
+  /** Ranges of old entries held for followers that catch up; the oldest one is dropped. */
+  coldRangesMax: 3,
+  /** One transaction. What is more waits for the next, so that a commit stays short. */
+  batchBytesMax: 8 * MIB,
+  /** Bytes written after which the write-ahead log is copied back, in the reading worker. */
+  checkpointAfterBytes: 4 * MIB,
+  /** Write-ahead log beyond which the writer itself finishes a checkpoint that never caught up. */
+  walBytesMax: 64 * MIB,
+  /** How late a commit index may reach the disk (it only saves work after a restart). */
+  commitFlushMs: 1_000,
+  /** Rows of a destroyed group deleted in one go, so that other groups' commits are not held up. */
+  deleteRowsMax: 64,
+  /** A value of the small key-value table. Larger things are blobs. */
+  metaValueBytesMax: 1 * MIB,
+  /** Opaque description stored with a group. */
+  groupInfoBytesMax: 256 * KIB,
+  /** Groups of one node, tombstones included; a further one is refused. */
+  groupsMax: 100_000,
+} as const;
+
+export const transportLimits = {
+  /** A control frame: heartbeats of all groups to one peer. 1000 groups take about 90 KiB. */
+  controlFrameBytesMax: 1 * MIB,
+  /** A bulk frame: one append message. The core bounds an entry to 256 KiB and a message to 1 MiB. */
+  bulkFrameBytesMax: 4 * MIB,
+  /** Bytes to one peer that were sent and not yet consumed there. Bounds the receiver's memory. */
+  bulkCreditBytes: 1 * MIB,
+  /** Bytes waiting for credit. What is more is refused; the core sends it again later. */
+  bulkQueueBytesMax: 8 * MIB,
+  /** Control bytes a peer may leave unread before further frames are dropped (it is stalled). */
+  controlQueueBytesMax: 2 * MIB,
+  /** Bytes that libp2p may hold for one of our streams; beyond it resets the stream. */
+  streamWriteBufferBytesMax: 16 * MIB,
+  /** From the first stream to both ends having said hello; a silent peer is dropped. */
+  linkHandshakeMs: 5_000,
+  /** Dial of one peer. */
+  dialTimeoutMs: 5_000,
+  /** Redial: first pause, growth and cap, times 0.5-1.5 at random. */
+  redialFirstMs: 200,
+  redialFactor: 1.6,
+  redialMaxMs: 5_000,
+  /** The peer with the higher id leaves the first dial to the other one for this long. */
+  redialCourtesyMs: 1_000,
+  /** A peer not seen for this long (e.g. reinstalled) is dialled only each `redialLostMs`. */
+  peerLostMs: 10 * 60_000,
+  redialLostMs: 60_000,
+  /** Known peers; a further one pushes out the one that was seen least recently. */
+  peersMax: 1_024,
+  /** Addresses kept for a peer. */
+  peerAddrsMax: 16,
+  /** An address as text. */
+  addrCharsMax: 256,
+  /** Pings that notice a peer that is alive as a socket only (stopped process, dead link). */
+  pingIntervalMs: 2_000,
+  pingTimeoutMs: 4_000,
+  /** A connection that does not finish its handshake; silent sockets would hold their place. */
+  inboundUpgradeTimeoutMs: 3_000,
+  inboundPendingMax: 100,
+  /** Connections a second from one address. High: several nodes may share a NAT or a host. */
+  inboundPerSecondMax: 100,
+  connectionsMax: 2_000,
+  /** Warnings a second about refused peers; the counters count all of them. */
+  refusalLogPerMinuteMax: 6,
+} as const;
+
+export const rpcLimits = {
+  requestBytesMax: 1 * MIB,
+  responseBytesMax: 4 * MIB,
+  /** One item of a streamed response. */
+  itemBytesMax: 1 * MIB,
+  /** Bytes of a streamed response that were sent and not yet taken by the caller. */
+  streamCreditBytes: 1 * MIB,
+  timeoutMs: 10_000,
+  /** Requests of one peer at a time; further streams are reset by libp2p. */
+  inboundPerPeerMax: 256,
+  errorCharsMax: 1_000,
+} as const;
+
+export const groupLimits = {
+  /** The period of every group's clock on a node. */
+  tickMs: 100,
+  /** A tick that comes this late means that this process stood still: do not campaign at once. */
+  stallMs: 500,
+  /** After the connection to a leader closed: pause before a pre-vote, random between the two. */
+  fastElectionMinMs: 50,
+  fastElectionMaxMs: 200,
+  /** Committed entries handed to a handler at once. */
+  deliveryEntriesMax: 256,
+  deliveryBytesMax: 1 * MIB,
+  /** Committed entries waiting in memory for a busy handler; later they are read from storage. */
+  deliveryQueueBytesMax: 2 * MIB,
+  groupIdCharsMax: 128,
+  membersMax: 16,
+  /** Samples kept for commit latency. */
+  latencySamples: 512,
+} as const;
+
+export const blobLimits = {
+  /** One blob: a disk image is the largest thing expected. */
+  blobBytesMax: 64 * 1024 * MIB,
+  chunkBytes: 256 * KIB,
+  /** Bytes sent and not yet written by the receiver. */
+  creditBytes: 2 * MIB,
+  /** No byte for this long: this source is given up and the next one asked. */
+  stallMs: 15_000,
+  /** Transfers served at a time to one peer. */
+  inboundPerPeerMax: 8,
+  /** Passes over all sources before a fetch fails. */
+  attemptsMax: 3,
+} as const;
+
+export const directoryLimits = {
+  messageBytesMax: 48 * KIB,
+  announceMinMs: 1_000,
+  announceMaxMs: 5_000,
+  /** A hint that was not repeated for this long is dropped: three announcements were missed. */
+  expireMs: 16_000,
+  nodesMax: 1_024,
+  vmsPerNodeMax: 256,
+} as const;

@@ -1,0 +1,372 @@
+/**
+ * The node's log database: entries and hard state of all groups, and a small key-value table.
+ * Synchronous; runs in the storage worker (and in tests). A transaction is durable when it returns:
+ * write-ahead log with synchronous=FULL. It never checkpoints by itself; the owner says when.
+ */
+
+import { DatabaseSync, type StatementSync } from "node:sqlite";
+import { crc32 } from "node:zlib";
+import type {
+  GroupRow,
+  GroupState,
+  PackedEntries,
+  StorageFault,
+  TermRun,
+  WriteOperation,
+} from "./types.ts";
+
+const APPLICATION_ID = 0x4e4d4c47; // "NMLG"
+const SCHEMA_VERSION = 1;
+
+// Rows of `terms` are the first index of each run of equal terms, so that the term of any index is
+// known without touching entries. `c` is a CRC of index, term, kind and data: SQLite does not notice
+// a flipped bit in a page.
+const SCHEMA = `
+  CREATE TABLE groups (
+    g INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, members TEXT NOT NULL,
+    info BLOB NOT NULL, term INTEGER NOT NULL DEFAULT 0, vote TEXT,
+    commit_index INTEGER NOT NULL DEFAULT 0, destroyed INTEGER NOT NULL DEFAULT 0
+  ) STRICT;
+  CREATE TABLE entries (
+    g INTEGER NOT NULL, i INTEGER NOT NULL, t INTEGER NOT NULL, k INTEGER NOT NULL,
+    c INTEGER NOT NULL, d BLOB NOT NULL, PRIMARY KEY (g, i)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX configs ON entries (g, i) WHERE k = 1;
+  CREATE TABLE terms (
+    g INTEGER NOT NULL, i INTEGER NOT NULL, t INTEGER NOT NULL, PRIMARY KEY (g, i)
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE meta (k TEXT PRIMARY KEY, v BLOB NOT NULL) STRICT, WITHOUT ROWID;
+`;
+
+const SQLITE_FULL = 13;
+const SQLITE_CORRUPT = 11;
+const SQLITE_NOTADB = 26;
+const SQLITE_IOERR = 10;
+const SQLITE_READONLY = 8;
+const SQLITE_CANTOPEN = 14;
+
+export class LogDatabaseError extends Error {
+  readonly fault: StorageFault;
+  constructor(message: string, fault: StorageFault) {
+    super(message);
+    this.name = "LogDatabaseError";
+    this.fault = fault;
+  }
+}
+
+function faultOf(error: unknown): StorageFault {
+  const code = (error as { errcode?: unknown }).errcode;
+  if (typeof code !== "number") return "other";
+  switch (code & 0xff) {
+    case SQLITE_FULL:
+      return "full";
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+      return "corrupt";
+    case SQLITE_IOERR:
+    case SQLITE_READONLY:
+    case SQLITE_CANTOPEN:
+      return "io";
+    default:
+      return "other";
+  }
+}
+
+const FAULT_TEXT: Record<StorageFault, string> = {
+  full: "the disk is full; free some space",
+  corrupt: "the file is damaged; remove the data directory to start as a new node",
+  io: "the disk reports errors or refuses writes; check the disk and its mount options",
+  closed: "it was closed",
+  other: "unexpected database error",
+};
+
+function asDatabaseError(error: unknown, verb: string, path: string): LogDatabaseError {
+  if (error instanceof LogDatabaseError) return error;
+  const fault = faultOf(error);
+  const detail = error instanceof Error ? error.message : String(error);
+  const text = `Cannot ${verb} the log database "${path}": ${FAULT_TEXT[fault]} (${detail})`;
+  return new LogDatabaseError(text, fault);
+}
+
+function prepareAll(db: DatabaseSync) {
+  return {
+    insert: db.prepare("INSERT INTO entries (g, i, t, k, c, d) VALUES (?, ?, ?, ?, ?, ?)"),
+    truncate: db.prepare("DELETE FROM entries WHERE g = ? AND i >= ?"),
+    truncateTerms: db.prepare("DELETE FROM terms WHERE g = ? AND i >= ?"),
+    lastTerm: db.prepare("SELECT t FROM terms WHERE g = ? ORDER BY i DESC LIMIT 1"),
+    insertTerm: db.prepare("INSERT INTO terms (g, i, t) VALUES (?, ?, ?)"),
+    hardState: db.prepare("UPDATE groups SET term = ?, vote = ?, commit_index = ? WHERE g = ?"),
+    putMeta: db.prepare("INSERT OR REPLACE INTO meta (k, v) VALUES (?, ?)"),
+    deleteMeta: db.prepare("DELETE FROM meta WHERE k = ?"),
+    create: db.prepare("INSERT INTO groups (id, members, info) VALUES (?, ?, ?) RETURNING g"),
+    destroy: db.prepare(
+      "UPDATE groups SET destroyed = 1, members = '[]', info = x'', vote = NULL WHERE g = ?",
+    ),
+    groups: db.prepare("SELECT g, id, members, info, destroyed FROM groups ORDER BY g"),
+    meta: db.prepare("SELECT k, v FROM meta"),
+    group: db.prepare("SELECT term, vote, commit_index FROM groups WHERE g = ?"),
+    first: db.prepare("SELECT i FROM entries WHERE g = ? ORDER BY i LIMIT 1"),
+    last: db.prepare("SELECT i FROM entries WHERE g = ? ORDER BY i DESC LIMIT 1"),
+    runs: db.prepare("SELECT i, t FROM terms WHERE g = ? ORDER BY i"),
+    config: db.prepare("SELECT i, d FROM entries WHERE g = ? AND k = 1 ORDER BY i DESC LIMIT 1"),
+    read: db.prepare(
+      "SELECT i, t, k, c, d FROM entries WHERE g = ? AND i >= ? AND i < ? ORDER BY i",
+    ),
+    sweep: db.prepare(
+      "DELETE FROM entries WHERE g = ?1 AND i < (SELECT min(i) FROM entries WHERE g = ?1) + ?2",
+    ),
+    sweepTerms: db.prepare("DELETE FROM terms WHERE g = ?"),
+  };
+}
+
+type Statements = ReturnType<typeof prepareAll>;
+type Row = Record<string, number | string | Uint8Array | null>;
+
+function entryCrc(index: number, term: number, kind: number, data: Uint8Array): number {
+  return crc32(data, crc32(`${index},${term},${kind};`));
+}
+
+export class LogDatabase {
+  readonly path: string;
+  readonly #db: DatabaseSync;
+  readonly #sql: Statements;
+
+  /** Opens, and creates if `create` is set. */
+  constructor(path: string, options: { create: boolean }) {
+    this.path = path;
+    try {
+      this.#db = new DatabaseSync(path, { timeout: 5_000 });
+    } catch (error) {
+      throw asDatabaseError(error, "open", path);
+    }
+    try {
+      this.#prepareFile(options.create);
+      this.#sql = prepareAll(this.#db);
+    } catch (error) {
+      this.#db.close();
+      throw asDatabaseError(error, "open", path);
+    }
+  }
+
+  #prepareFile(create: boolean): void {
+    const db = this.#db;
+    const version = Number(this.#pragma("user_version"));
+    if (version === 0 && create) {
+      const tables = db.prepare("SELECT count(*) AS n FROM sqlite_master").get() as Row;
+      if (tables.n !== 0) throw this.#foreign("it was not made by node-mesh");
+      // Space of destroyed groups is given back in small steps; must be set before the first table.
+      db.exec("PRAGMA auto_vacuum = INCREMENTAL");
+    }
+    db.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0");
+    db.exec("PRAGMA cache_size = -8192; PRAGMA temp_store = MEMORY");
+    if (version === 0 && create) {
+      db.exec("BEGIN IMMEDIATE");
+      db.exec(SCHEMA);
+      db.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${SCHEMA_VERSION}`);
+      db.exec("COMMIT");
+      return;
+    }
+    if (Number(this.#pragma("application_id")) !== APPLICATION_ID) {
+      throw this.#foreign("it was not made by node-mesh");
+    }
+    if (version !== SCHEMA_VERSION) {
+      throw this.#foreign(`it has version ${version}, this program reads ${SCHEMA_VERSION}`);
+    }
+  }
+
+  #pragma(name: string): unknown {
+    const row = this.#db.prepare(`PRAGMA ${name}`).get() as Row | undefined;
+    return row === undefined ? undefined : Object.values(row)[0];
+  }
+
+  #foreign(why: string): LogDatabaseError {
+    return new LogDatabaseError(
+      `Cannot open the log database "${this.path}": ${why}; use another data directory`,
+      "other",
+    );
+  }
+
+  #guard<T>(verb: string, work: () => T): T {
+    try {
+      return work();
+    } catch (error) {
+      throw asDatabaseError(error, verb, this.path);
+    }
+  }
+
+  #transaction<T>(work: () => T): T {
+    return this.#guard("write", () => {
+      this.#db.exec("BEGIN IMMEDIATE");
+      try {
+        const result = work();
+        this.#db.exec("COMMIT");
+        return result;
+      } catch (error) {
+        if (this.#db.isTransaction) this.#db.exec("ROLLBACK");
+        throw error;
+      }
+    });
+  }
+
+  /** One durable transaction for the whole batch. */
+  write(operations: readonly WriteOperation[], data: Uint8Array): void {
+    this.#transaction(() => {
+      for (const operation of operations) {
+        switch (operation.kind) {
+          case "append":
+            this.#append(operation, data);
+            break;
+          case "hard_state": {
+            const { term, votedFor, commit, group } = operation;
+            this.#sql.hardState.run(term, votedFor, commit, group);
+            break;
+          }
+          case "meta":
+            if (operation.value === null) this.#sql.deleteMeta.run(operation.key);
+            else this.#sql.putMeta.run(operation.key, operation.value);
+            break;
+        }
+      }
+    });
+  }
+
+  #append(operation: WriteOperation & { kind: "append" }, data: Uint8Array): void {
+    const { group, from, terms, kinds, lengths } = operation;
+    if (operation.truncate) {
+      this.#sql.truncate.run(group, from);
+      this.#sql.truncateTerms.run(group, from);
+    }
+    const last = this.#sql.lastTerm.get(group) as Row | undefined;
+    let runTerm = last === undefined ? -1 : (last.t as number);
+    let offset = operation.offset;
+    for (let n = 0; n < terms.length; n += 1) {
+      const term = terms[n]!;
+      const kind = kinds[n]!;
+      const end = offset + lengths[n]!;
+      const bytes = data.subarray(offset, end);
+      offset = end;
+      if (term !== runTerm) this.#sql.insertTerm.run(group, from + n, term);
+      runTerm = term;
+      this.#sql.insert.run(
+        group,
+        from + n,
+        term,
+        kind,
+        entryCrc(from + n, term, kind, bytes),
+        bytes,
+      );
+    }
+  }
+
+  create(id: string, members: string, info: Uint8Array): number {
+    return this.#transaction(() => (this.#sql.create.get(id, members, info) as Row).g as number);
+  }
+
+  /** From here on the id is a tombstone; its entries are swept away later. */
+  destroy(group: number): void {
+    this.#transaction(() => this.#sql.destroy.run(group));
+  }
+
+  /** Deletes up to `rowsMax` entries of a group; false when none are left. */
+  sweep(group: number, rowsMax: number): boolean {
+    const deleted = this.#transaction(() => Number(this.#sql.sweep.run(group, rowsMax).changes));
+    if (deleted > 0) return true;
+    this.#transaction(() => this.#sql.sweepTerms.run(group));
+    this.#guard("shrink", () => this.#db.exec("PRAGMA incremental_vacuum(1024)"));
+    return false;
+  }
+
+  groups(): GroupRow[] {
+    return this.#guard("read", () =>
+      (this.#sql.groups.all() as Row[]).map((row) => ({
+        group: row.g as number,
+        id: row.id as string,
+        members: row.members as string,
+        info: row.info as Uint8Array,
+        destroyed: row.destroyed === 1,
+      })),
+    );
+  }
+
+  meta(): { key: string; value: Uint8Array }[] {
+    return this.#guard("read", () =>
+      (this.#sql.meta.all() as Row[]).map((row) => ({
+        key: row.k as string,
+        value: row.v as Uint8Array,
+      })),
+    );
+  }
+
+  load(group: number): GroupState {
+    return this.#guard("read", () => {
+      const row = this.#sql.group.get(group) as Row | undefined;
+      if (row === undefined) throw new RangeError(`no group ${group}`);
+      const first = this.#index(this.#sql.first, group);
+      const config = this.#sql.config.get(group) as Row | undefined;
+      return {
+        term: row.term as number,
+        votedFor: row.vote as string | null,
+        commit: row.commit_index as number,
+        firstIndex: first ?? 1,
+        lastIndex: this.#index(this.#sql.last, group) ?? 0,
+        runs: (this.#sql.runs.all(group) as Row[]).map(
+          (run): TermRun => ({ index: run.i as number, term: run.t as number }),
+        ),
+        config:
+          config === undefined ? null : { index: config.i as number, data: config.d as Uint8Array },
+      };
+    });
+  }
+
+  #index(statement: StatementSync, group: number): number | undefined {
+    return (statement.get(group) as Row | undefined)?.i as number | undefined;
+  }
+
+  /** Entries in [from, to), at most `bytesMax` of data but at least one if there is one. */
+  read(group: number, from: number, options: { to: number; bytesMax: number }): PackedEntries {
+    return this.#guard("read", () => {
+      const terms: number[] = [];
+      const kinds: number[] = [];
+      const parts: Uint8Array[] = [];
+      let bytes = 0;
+      for (const row of this.#sql.read.iterate(group, from, options.to) as Iterable<Row>) {
+        const data = row.d as Uint8Array;
+        if (parts.length > 0 && bytes + data.length > options.bytesMax) break;
+        this.#verify(group, from + parts.length, row);
+        terms.push(row.t as number);
+        kinds.push(row.k as number);
+        parts.push(data);
+        bytes += data.length;
+      }
+      const data = new Uint8Array(bytes);
+      let offset = 0;
+      for (const part of parts) {
+        data.set(part, offset);
+        offset += part.length;
+      }
+      return { from, terms, kinds, lengths: parts.map((part) => part.length), data };
+    });
+  }
+
+  #verify(group: number, index: number, row: Row): void {
+    const sum = entryCrc(row.i as number, row.t as number, row.k as number, row.d as Uint8Array);
+    if (row.i === index && row.c === sum) return;
+    throw new LogDatabaseError(
+      `Cannot read entry ${index} of group ${group} in "${this.path}": ` +
+        "the stored bytes are damaged; remove the data directory to start as a new node",
+      "corrupt",
+    );
+  }
+
+  /** Copies the write-ahead log back without waiting for anybody. */
+  checkpoint(): { frames: number; copied: number } {
+    return this.#guard("checkpoint", () => {
+      const row = this.#db.prepare("PRAGMA wal_checkpoint(PASSIVE)").get() as Row;
+      return { frames: Number(row.log), copied: Number(row.checkpointed) };
+    });
+  }
+
+  close(): void {
+    if (this.#db.isOpen) this.#db.close();
+  }
+}
