@@ -28,7 +28,8 @@ class ByteWriter {
   void u32(std::uint32_t value) { fixed(value, 4); }
   void u64(std::uint64_t value) { fixed(value, 8); }
   void varint(std::uint64_t value) {
-    for (; value >= 0x80; value >>= 7) u8(static_cast<std::uint8_t>(value | 0x80));
+    for (; value >= 0x80; value >>= 7)
+      u8(static_cast<std::uint8_t>(value | 0x80));
     u8(static_cast<std::uint8_t>(value));
   }
   void bytes(std::span<const std::byte> from) {
@@ -43,7 +44,8 @@ class ByteWriter {
 
  private:
   void fixed(std::uint64_t value, unsigned count) {
-    for (unsigned i = 0; i < count; ++i) u8(static_cast<std::uint8_t>(value >> (8 * i)));
+    for (unsigned i = 0; i < count; ++i)
+      u8(static_cast<std::uint8_t>(value >> (8 * i)));
   }
   Bytes bytes_;
 };

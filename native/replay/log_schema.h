@@ -1,8 +1,9 @@
-// The format of a recorded log: the one place on the C++ side that knows it. Whatever changes a byte
-// changes `log_version` and the golden vectors in test/golden/, which the TypeScript reader checks too.
+// The format of a recorded log: the one place on the C++ side that knows it. Whatever changes a
+// byte changes `log_version` and the golden vectors in test/golden/, which the TypeScript reader
+// checks too.
 //
-// Integers of fixed width are little-endian; `varint` is as in byte_codec.h. All of it is read as if
-// an enemy had written it: each field has a range, which stands beside it, and a value outside
+// Integers of fixed width are little-endian; `varint` is as in byte_codec.h. All of it is read as
+// if an enemy had written it: each field has a range, which stands beside it, and a value outside
 // refuses the whole chunk.
 //
 // HEADER: a CBOR map (cbor.h), at most header_bytes_max, with exactly these keys:
@@ -49,7 +50,8 @@
 //              varint  device count 0..32; each: u8 length 1..32, name [a-z0-9_], u64 hash
 //              u64     memory sum (see state_digest.h)
 //              varint  changed_pages 0..2^24: pages changed since the digest before it
-//              changed_pages <= 64: each: varint gfn less (gfn before it + 1; the first: less 0), the gfn
+//              changed_pages <= 64: each: varint gfn less (gfn before it + 1; the first: less 0),
+//              the gfn
 //                                   within 0..2^24; u32 low half of the page's hash
 //              else: 64 x u32: sum mod 2^32 of the low halves of the hashes of those changed pages
 //                                   whose gfn mod 64 is 0, 1, ..., 63
@@ -89,15 +91,26 @@ inline constexpr std::uint64_t memory_bytes_min = 64ull << 20;
 inline constexpr std::uint64_t memory_bytes_max = 64ull << 30;
 inline constexpr std::uint64_t memory_bytes_unit = 1ull << 20;
 inline constexpr std::size_t cmdline_bytes_max = 2047;
-inline constexpr unsigned rate_shift = 20;             // rates are multiples of 2^-12 ns
+inline constexpr unsigned rate_shift = 20;                   // rates are multiples of 2^-12 ns
 inline constexpr std::uint64_t rate_units_max = 1ull << 22;  // 1024 ns a step
 
 enum class EventKind : std::uint8_t {
-  clock = 1, input = 2, control = 3, digest = 4, end = 5, preempt = 6
+  clock = 1,
+  input = 2,
+  control = 3,
+  digest = 4,
+  end = 5,
+  preempt = 6
 };
 enum class ControlKind : std::uint8_t { stop = 1 };
 enum class EndReason : std::uint8_t {
-  poweroff = 1, reboot = 2, triple_fault = 3, unsupported = 4, stopped = 5, timeout = 6, signal = 7
+  poweroff = 1,
+  reboot = 2,
+  triple_fault = 3,
+  unsupported = 4,
+  stopped = 5,
+  timeout = 6,
+  signal = 7
 };
 
 struct ClockEvent {
