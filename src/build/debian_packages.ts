@@ -1,0 +1,81 @@
+/**
+ * The Debian packages that building and testing need: finds out which are missing and installs them
+ * when the user is root. Never removes or upgrades anything.
+ */
+import { capture, mustRunVisibly, progress, tryCapture } from "./_command.ts";
+
+/** What each package is for. */
+export const debianPackages = {
+  "build-essential": "C++ compiler and linker",
+  "ca-certificates": "package downloads",
+  "clang-format": "formatter of the C++ code",
+  cmake: "native build",
+  "doctest-dev": "native unit tests",
+  "libcli11-dev": "command lines of the monitor",
+  "liblz4-dev": "kernel payloads",
+  "libsodium-dev": "hashes",
+  "libxxhash-dev": "hashes",
+  "libzstd-dev": "compressed logs",
+  "libzycore-dev": "headers of the instruction decoder",
+  "libzydis-dev": "headers of the instruction decoder",
+  "ninja-build": "native build",
+  "nlohmann-json3-dev": "JSON and CBOR",
+} as const;
+
+/** Wanted only by `npm run bench` (the peer) and by tests in namespaces. */
+export const benchPackages = {
+  "qemu-system-x86": "the peer that figures are compared with",
+} as const;
+
+/** Names from `wanted` that are not installed. */
+export function missingPackages(wanted: readonly string[]): string[] {
+  const listing = tryCapture(["dpkg-query", "-W", "-f", "${binary:Package} ${db:Status-Status}\n"]);
+  if (listing === null) {
+    throw new Error(
+      'Cannot list installed packages: "dpkg-query" does not run here; ' +
+        "building needs Debian 12 or a system derived from it",
+    );
+  }
+  const installed = new Set<string>();
+  for (const line of listing.split("\n")) {
+    const [name = "", status] = line.split(" ");
+    if (status === "installed") installed.add(name.split(":")[0] ?? "");
+  }
+  return wanted.filter((name) => !installed.has(name));
+}
+
+/** Installs what is missing of `wanted`; as another user than root it says what to run. */
+export async function ensurePackages(wanted: readonly string[]): Promise<void> {
+  const missing = missingPackages(wanted);
+  if (missing.length === 0) return;
+  const install = ["apt-get", "install", "-y", "--no-install-recommends", ...missing];
+  if (process.getuid?.() !== 0) {
+    throw new Error(
+      `Cannot build "node-mesh": Debian packages are missing; run as root: ` +
+        `apt-get update && ${install.join(" ")}`,
+    );
+  }
+  progress("setup", `installing ${missing.length} Debian packages: ${missing.join(" ")}`);
+  const env = { DEBIAN_FRONTEND: "noninteractive" };
+  await updateLists(env);
+  await mustRunVisibly([...install, "-qq", "-o", "Dpkg::Use-Pty=0"], { env });
+  const still = missingPackages(wanted);
+  if (still.length > 0) {
+    throw new Error(
+      `Cannot install "${still.join(" ")}": apt-get ended well but did not install them`,
+    );
+  }
+}
+
+/** A third-party source that cannot be reached must not stop us: the install then says what lacks. */
+async function updateLists(env: Readonly<Record<string, string>>): Promise<void> {
+  try {
+    capture(["apt-get", "update", "-qq"], { env });
+  } catch (error) {
+    progress("setup", `apt-get update had problems, going on: ${firstLine(error)}`);
+  }
+}
+
+function firstLine(error: unknown): string {
+  return (error instanceof Error ? error.message : String(error)).split("\n")[0] ?? "";
+}
