@@ -54,10 +54,17 @@ export interface Message {
   readonly kind: MessageKind;
   readonly from: NodeId;
   readonly to: NodeId;
+  /** The sender's term; prevote and a granting prevote_reply: the term that is asked for. */
   readonly term: number;
-  /** append: index before `entries`. vote: candidate's last index. replies: match or hint. */
+  /**
+   * append: index before `entries`. vote, prevote: the candidate's last index. heartbeat: the newest
+   * index that is committed and known to match. append_reply: match, or the hint of a rejection.
+   */
   readonly index: number;
-  /** append: term at `index`. vote: candidate's last term. rejections: term at the hint. */
+  /**
+   * append, heartbeat: term at `index`. vote, prevote: the candidate's last term. A rejecting
+   * append_reply: term at the hint.
+   */
   readonly logTerm: number;
   readonly commit: number;
   readonly entries: readonly Entry[];
@@ -66,17 +73,31 @@ export interface Message {
   readonly transfer: boolean;
 }
 
-/** What the owner of a core must do, in this order: persist, send, apply, then `advance`. */
+/**
+ * What the owner of a core must do: send `messagesNow`, persist `hardState` and `entries`, then send
+ * `messages`; hand `committed` to the state machine. Several Readys may be out at once, as storage
+ * is asynchronous; they are persisted and their `messages` sent strictly in order of `number`.
+ */
 export interface Ready {
+  /** Counts from 1; `advance` names the newest one that is durable. */
+  readonly number: number;
   /** Changed since the last Ready; null if nothing changed. */
   readonly hardState: HardState | null;
+  /**
+   * False when only `hardState.commit` changed: that may be written lazily, and this Ready counts
+   * as durable as soon as all earlier ones are.
+   */
+  readonly mustSync: boolean;
   /** Entries to append, first truncating the stored log from `entries[0].index` on. */
   readonly entries: readonly Entry[];
-  /** May leave only when hardState and entries above are durable. */
+  /** May leave only when this Ready and all earlier ones are durable. */
   readonly messages: readonly Message[];
   /** May leave at once (a leader's appends overlap its own fsync). */
   readonly messagesNow: readonly Message[];
-  /** Newly committed entries, in order. */
+  /**
+   * Newly committed entries, in order; may be applied at once. They may be committed by the disks
+   * of others while this node's own write is still under way.
+   */
   readonly committed: readonly Entry[];
   readonly soft: SoftState;
 }
@@ -87,20 +108,49 @@ export interface SoftState {
   readonly term: number;
   readonly commit: number;
   readonly lastIndex: number;
+  /** Leader only: followers that need entries which were cut; seed them from a checkpoint. */
+  readonly needsSeed: readonly NodeId[];
 }
 
-/** Read access to entries already stored; the core keeps only a bounded tail in memory. */
+/**
+ * Read access to entries already stored; the core keeps only a bounded tail in memory. The core
+ * asks only for entries that were reported durable through `advance` and not truncated since, so a
+ * reader may lag behind writes that are still under way.
+ */
 export interface LogReader {
-  /** First index still stored (entries before it were cut behind a checkpoint). */
+  /** First index still stored (entries before it were cut behind a checkpoint); 1 when none were. */
   readonly firstIndex: number;
+  /** `firstIndex - 1` when no entry is stored. */
   readonly lastIndex: number;
-  /** Term of the entry at `index`; 0 for index 0; throws RangeError when it was cut. */
+  /**
+   * Term of the entry at `index`; 0 for index 0. The term of the last entry that was cut
+   * (`firstIndex - 1`) is kept with the log; earlier ones throw RangeError.
+   */
   term(index: number): number;
   /** Entries in [from, to), at most `bytesMax` of data but at least one. */
   slice(from: number, to: number, bytesMax: number): readonly Entry[];
+  /**
+   * Indexes of the stored entries of kind `config`, ascending. A reader that can't tell leaves it
+   * out; the core then reads the whole stored log once when it is made.
+   */
+  configIndexes?(): readonly number[];
 }
 
 /** Uniform in [0, 1), seeded by the owner. */
 export interface Prng {
   next(): number;
+}
+
+/** What a leader knows about one other member. */
+export interface FollowerProgress {
+  readonly id: NodeId;
+  readonly role: MemberRole;
+  /** Newest index known to be durable there and equal to the leader's. */
+  readonly match: number;
+  readonly next: number;
+  /** It answered since the last check of the quorum (1 to 2 s). */
+  readonly recentActive: boolean;
+  /** `probe`: looking for the match. `replicate`: pipelining. `seed`: needs a checkpoint first. */
+  readonly state: "probe" | "replicate" | "seed";
+  readonly inflightBytes: number;
 }
