@@ -1,0 +1,399 @@
+/**
+ * One member of a VM on this node: ties the VM's group to its copy. As follower it feeds the
+ * committed log to the copy; as leader that has handled everything before its term it lets the copy
+ * go live and proposes what it records. A copy that ran ahead under a leadership that is gone is
+ * killed and built anew from the log: nothing it said beyond the committed log was ever shown.
+ * A witness keeps the log and runs nothing.
+ */
+import type { Entry, Group, GroupHandler, Member, RoleState } from "../../mesh/mod.ts";
+import { decodeChunkHead } from "../log/log_schema.ts";
+import { ConsoleHub } from "./console_hub.ts";
+import { InputLedger } from "./input_ledger.ts";
+import { type CopyEnd, type CopyPhase, VmCopy } from "./vm_copy.ts";
+import { type CopyStatus, decodeEntry, encodeEntry, type VmState } from "./vm_entries.ts";
+import { machineConfig, type VmSpec } from "./vm_spec.ts";
+import type { VmmFactory } from "./vmm_process.ts";
+
+export const supervisorLimits = {
+  /** Recorded bytes waiting to be proposed; beyond it the monitor's socket is left unread. */
+  proposalBytesMax: 4 * 1024 * 1024,
+  /** Between two tries of a proposal that the group could not take yet. */
+  proposalRetryMs: 5,
+  /** A copy that failed is built again after a pause that doubles from the first to the last. */
+  rebuildFirstMs: 200,
+  rebuildMaxMs: 30_000,
+  /** A copy that ran this long clears what failed before it. */
+  stableMs: 60_000,
+} as const;
+
+/** This node is not where that can be done now; `leader` is a hint where it is. */
+export class NotPrimaryError extends Error {
+  override name = "NotPrimaryError";
+}
+
+export interface SupervisorLog {
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+}
+
+export interface SupervisorOptions {
+  readonly spec: VmSpec;
+  readonly self: string;
+  readonly factory: VmmFactory;
+  /** Brings the images to this node and says where they are. */
+  readonly images: () => Promise<{ readonly kernel: string; readonly initrd: string | null }>;
+  readonly log: SupervisorLog;
+  /** Something that others are told about has changed. */
+  readonly onChange: () => void;
+  /** The group decided that the VM is no more. */
+  readonly onRemoved: () => void;
+  /** Monotonic milliseconds. */
+  readonly now: () => number;
+}
+
+export class VmSupervisor implements GroupHandler {
+  readonly spec: VmSpec;
+  readonly hub = new ConsoleHub();
+  readonly #options: SupervisorOptions;
+  readonly #me: Member;
+  readonly #ledger = new InputLedger();
+  #group: Group | null = null;
+  #role: RoleState | null = null;
+  #copy: VmCopy | null = null;
+  /** Rises with each copy, so that what belongs to an older one is told apart. */
+  #epoch = 0;
+  /** Raft index of the newest entry handled for this copy. */
+  #cursor = 0;
+  #chunkCount = 0;
+  #logBytes = 0;
+  #liveTerm = 0;
+  #lastProposed = { index: 0, term: 0 };
+  #queue: Uint8Array[] = [];
+  #queueBytes = 0;
+  #retry: NodeJS.Timeout | null = null;
+  #rebuildTimer: NodeJS.Timeout | null = null;
+  #failureCount = 0;
+  #failure: string | null = null;
+  #copySince = 0;
+  #leaderSince: number | null = null;
+  #switchMs: number | null = null;
+  #liveCount = 0;
+  #strangeEntryCount = 0;
+  #end: CopyEnd | null = null;
+  #removed = false;
+  #closed = false;
+
+  constructor(options: SupervisorOptions) {
+    this.#options = options;
+    this.spec = options.spec;
+    const me = options.spec.members.find((member) => member.id === options.self);
+    if (me === undefined) throw new RangeError("this node is no member of the VM");
+    this.#me = me;
+  }
+
+  /** Called once, with the group that this is the handler of. */
+  start(group: Group): void {
+    this.#group = group;
+    if (this.#copy === null) this.#build();
+  }
+
+  get isReplica(): boolean {
+    return this.#me.role === "replica";
+  }
+
+  get state(): VmState {
+    if (this.#removed) return "removed";
+    if (!this.isReplica) return "witness";
+    if (this.#end !== null) return "ended";
+    const phase = this.#copy?.phase ?? "dead";
+    if (phase === "dead") return this.#failure === null ? "starting" : "failed";
+    return phase;
+  }
+
+  get leader(): string | null {
+    return this.#role?.leader ?? null;
+  }
+
+  async onCommitted(entries: readonly Entry[]): Promise<void> {
+    if (this.#copy === null && this.isReplica && this.#epoch === 0) this.#build();
+    const epoch = this.#epoch;
+    for (const entry of entries) {
+      // The rest of a delivery that was for an older copy.
+      if (entry.index !== this.#cursor + 1) continue;
+      if (entry.kind === "data") await this.#handle(entry.data);
+      if (epoch !== this.#epoch || this.#closed) return;
+      this.#cursor = entry.index;
+    }
+    this.#consider();
+  }
+
+  onRole(role: RoleState): void {
+    const before = this.#role;
+    this.#role = role;
+    if (role.role === "leader" && before?.role !== "leader") {
+      this.#leaderSince = this.#options.now();
+    }
+    const phase = this.#copy?.phase;
+    const ahead = phase === "live" || phase === "going_live";
+    if (ahead && (role.role !== "leader" || role.term !== this.#liveTerm)) {
+      this.#rebuild(`leadership of term ${this.#liveTerm} is lost`);
+    } else if (role.role === "leader" && this.state === "failed") {
+      this.#handOver();
+    }
+    this.#consider();
+    if (before?.role !== role.role || before.term !== role.term || before.leader !== role.leader) {
+      this.#options.onChange();
+    }
+  }
+
+  onError(error: Error): void {
+    this.#failure = error.message;
+    this.#options.log.warn({ vm: this.spec.name, why: error.message }, "the log cannot be kept");
+    this.#dropCopy();
+    this.#options.onChange();
+  }
+
+  /** Console input: resolves when it is committed, and so is applied exactly once. */
+  async input(
+    message: { readonly source: number; readonly seq: number; readonly data: Uint8Array },
+    options: { readonly signal: AbortSignal },
+  ): Promise<void> {
+    if (this.#ledger.isCommitted(message.source, message.seq)) return;
+    this.#livingCopy().input(message);
+    await this.#ledger.wait(message.source, { seq: message.seq, signal: options.signal });
+  }
+
+  /** Presses the power button for good: recorded, and so every copy ends. */
+  stopGuest(): void {
+    if (this.#end !== null) return;
+    this.#livingCopy().stopGuest();
+  }
+
+  /** Asks the group to forget the VM. True when it was proposed. */
+  proposeRemoval(): boolean {
+    return this.#group?.propose(encodeEntry({ kind: "remove" })) != null;
+  }
+
+  status(): CopyStatus {
+    const group = this.#group?.status() ?? null;
+    const progress = this.#copy?.progress;
+    return {
+      role: this.#me.role,
+      state: this.state,
+      leader: this.leader,
+      term: this.#role?.term ?? 0,
+      isLeader: this.#role?.role === "leader",
+      commit: this.#role?.commit ?? 0,
+      chunkCount: this.#chunkCount,
+      logBytes: this.#logBytes,
+      consoleStart: this.hub.start,
+      consoleEnd: this.hub.end,
+      consoleMismatches: this.hub.mismatches,
+      strangeEntries: this.#strangeEntryCount,
+      engine: this.#copy?.engine ?? null,
+      pid: this.#copy?.pid ?? null,
+      steps: String(progress?.steps ?? 0),
+      guestNs: String(progress?.guestNs ?? 0),
+      replayedChunks: progress?.chunkCount ?? 0,
+      idle: progress?.idle ?? false,
+      liveCount: this.#liveCount,
+      switchMs: this.#switchMs,
+      endReason: this.#end?.reason ?? null,
+      endReport: this.#end?.report ?? null,
+      failure: this.#failure,
+      commitLatencyMs: group?.commitLatencyMs ?? null,
+      followers: (group?.followers ?? []).map(({ id, match, lagEntries, active }) => ({
+        id,
+        match,
+        lagEntries,
+        active,
+      })),
+    };
+  }
+
+  /** Ends the copy; the group is its owner's to close. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    if (this.#rebuildTimer !== null) clearTimeout(this.#rebuildTimer);
+    const copy = this.#copy;
+    this.#dropCopy();
+    await copy?.kill();
+  }
+
+  async #handle(data: Uint8Array): Promise<void> {
+    const entry = decodeEntry(data);
+    if (entry?.kind === "remove") {
+      this.#removed = true;
+      this.#dropCopy();
+      this.hub.close();
+      this.#options.onRemoved();
+      return;
+    }
+    if (entry?.kind !== "chunk" || !this.#isNext(entry.chunk)) {
+      this.#strangeEntryCount += 1;
+      return;
+    }
+    this.#chunkCount += 1;
+    this.#logBytes += entry.chunk.length;
+    const copy = this.#copy;
+    if (copy === null) return;
+    await copy.built;
+    await copy.committed(entry.chunk);
+  }
+
+  /** All members read the same entries, so all leave out the same ones. */
+  #isNext(chunk: Uint8Array): boolean {
+    try {
+      return decodeChunkHead(chunk).number === this.#chunkCount;
+    } catch {
+      return false;
+    }
+  }
+
+  /** Goes live when this node leads and the copy was given all that may ever be committed. */
+  #consider(): void {
+    const role = this.#role;
+    if (role === null || role.role !== "leader" || !role.readyToLead || this.#removed) return;
+    if (this.#copy?.phase !== "following") return;
+    const commit = Math.max(role.commit, this.#group?.soft.commit ?? 0);
+    if (this.#cursor < commit) return;
+    // A copy before this one, under the same leadership, may have left chunks that will commit.
+    if (this.#lastProposed.term === role.term && this.#cursor < this.#lastProposed.index) return;
+    this.#liveTerm = role.term;
+    this.#copy.goLive();
+  }
+
+  #livingCopy(): VmCopy {
+    if (this.#end !== null) throw new RangeError("the VM has ended");
+    if (this.#copy?.phase !== "live") throw new NotPrimaryError("this node is not the primary");
+    return this.#copy;
+  }
+
+  #build(): void {
+    if (!this.isReplica || this.#closed || this.#removed || this.#end !== null) return;
+    this.#epoch += 1;
+    const epoch = this.#epoch;
+    const current = (then: () => void): void => {
+      if (epoch === this.#epoch && !this.#closed) then();
+    };
+    this.#copySince = this.#options.now();
+    this.#copy = new VmCopy(this.#startMessage(), {
+      factory: this.#options.factory,
+      hub: this.hub,
+      ledger: this.#ledger,
+      events: {
+        onRecorded: (chunk) => current(() => this.#recorded(chunk)),
+        onPhase: (phase) => current(() => this.#phase(phase)),
+        onDead: (why) => current(() => this.#died(why)),
+      },
+    });
+  }
+
+  async #startMessage() {
+    const images = await this.#options.images();
+    return { config: machineConfig(this.spec), ...images, engine: this.spec.engine };
+  }
+
+  #phase(phase: CopyPhase): void {
+    const { log, now, onChange } = this.#options;
+    if (phase === "live") {
+      this.#liveCount += 1;
+      this.#failure = null;
+      this.#switchMs = this.#leaderSince === null ? null : now() - this.#leaderSince;
+    }
+    if (phase === "ended") this.#end = this.#copy?.end ?? null;
+    if (phase === "following") this.#failure = null;
+    log.info({ vm: this.spec.name, term: this.#role?.term, chunks: this.#chunkCount }, phase);
+    onChange();
+    if (phase === "following") queueMicrotask(() => this.#consider());
+  }
+
+  #recorded(chunk: Buffer): void {
+    const entry = encodeEntry({ kind: "chunk", chunk });
+    this.#queue.push(entry);
+    this.#queueBytes += entry.length;
+    if (this.#queueBytes > supervisorLimits.proposalBytesMax) this.#copy?.pauseReading();
+    this.#propose();
+  }
+
+  /**
+   * The group's own state is looked at in the same turn as the proposal: a leadership that was lost
+   * and won again in between must not get chunks that were recorded under the old one.
+   */
+  #propose(): void {
+    const group = this.#group;
+    while (group !== null && this.#queue.length > 0) {
+      const { role, term } = group.soft;
+      if (role !== "leader" || term !== this.#liveTerm) {
+        this.#rebuild(`leadership of term ${this.#liveTerm} is lost`);
+        return;
+      }
+      const entry = this.#queue[0] as Uint8Array;
+      const proposed = group.propose(entry);
+      if (proposed === null) {
+        this.#retry ??= setTimeout(() => {
+          this.#retry = null;
+          this.#propose();
+        }, supervisorLimits.proposalRetryMs);
+        return;
+      }
+      this.#lastProposed = proposed;
+      this.#queue.shift();
+      this.#queueBytes -= entry.length;
+    }
+    this.#copy?.resumeReading();
+  }
+
+  #died(why: string): void {
+    const { log, now, onChange } = this.#options;
+    if (now() - this.#copySince > supervisorLimits.stableMs) this.#failureCount = 0;
+    const { rebuildFirstMs, rebuildMaxMs } = supervisorLimits;
+    const pauseMs = Math.min(rebuildFirstMs * 2 ** this.#failureCount, rebuildMaxMs);
+    this.#failureCount += 1;
+    this.#failure = why;
+    log.warn({ vm: this.spec.name, why, pauseMs }, "the copy failed and is built again");
+    this.#dropCopy();
+    this.#handOver();
+    this.#rebuildTimer = setTimeout(() => this.#rebuild("it failed"), pauseMs).unref();
+    onChange();
+  }
+
+  /** A leader without a copy lets another replica lead, if one follows. */
+  #handOver(): void {
+    if (this.#role?.role !== "leader") return;
+    const replicas = new Set(
+      this.spec.members.filter((member) => member.role === "replica").map((member) => member.id),
+    );
+    const best = (this.#group?.status().followers ?? [])
+      .filter((follower) => follower.active && replicas.has(follower.id))
+      .sort((a, b) => b.match - a.match)[0];
+    if (best !== undefined) this.#group?.transferLeadership(best.id);
+  }
+
+  #dropCopy(): void {
+    const copy = this.#copy;
+    this.#copy = null;
+    this.#epoch += 1;
+    this.#queue = [];
+    this.#queueBytes = 0;
+    if (this.#retry !== null) clearTimeout(this.#retry);
+    this.#retry = null;
+    this.#ledger.reset(new NotPrimaryError("this node is no longer the primary"));
+    void copy?.kill();
+  }
+
+  /** Makes a new copy and reads the whole log for it. */
+  #rebuild(why: string): void {
+    if (this.#closed || this.#removed || this.#end !== null) return;
+    this.#options.log.info({ vm: this.spec.name, why }, "the copy is built from the log");
+    if (this.#rebuildTimer !== null) clearTimeout(this.#rebuildTimer);
+    this.#rebuildTimer = null;
+    this.#dropCopy();
+    this.#cursor = 0;
+    this.#chunkCount = 0;
+    this.#logBytes = 0;
+    this.#build();
+    this.#group?.redeliver();
+    this.#options.onChange();
+  }
+}

@@ -1,0 +1,73 @@
+/**
+ * The control messages that a `vmm serve` process sends, as schemas, and the ones it is sent, as
+ * types. What does not fit a schema is refused here and never reaches the supervisor.
+ */
+import { type Static, type TSchema, Type } from "@sinclair/typebox";
+import { Value } from "@sinclair/typebox/value";
+import { decodeControl, FrameError } from "./frame_codec.ts";
+
+export const wireVersion = 1;
+
+const count = Type.Integer({ minimum: 0 });
+const text = Type.String({ maxLength: 65_536 });
+/** Counters that may pass 2^53 in years of running; only shown, never computed with. */
+const bigCount = Type.Union([count, Type.BigInt()]);
+
+export const endReasons = ["poweroff", "reboot", "stopped", "triple_fault", "unsupported"] as const;
+export type EndReason = (typeof endReasons)[number];
+
+const schemas = {
+  hello: Type.Object({ kind: Type.Literal("hello"), wire: count, log: count }),
+  ready: Type.Object({
+    kind: Type.Literal("ready"),
+    engine: text,
+    engine_why: Type.Optional(text),
+  }),
+  live: Type.Object({ kind: Type.Literal("live"), steps: bigCount, chunk: count }),
+  progress: Type.Object({
+    kind: Type.Literal("progress"),
+    steps: bigCount,
+    guest_ns: bigCount,
+    chunk: count,
+    console_bytes: count,
+    idle: Type.Optional(Type.Boolean()),
+  }),
+  input_applied: Type.Object({ kind: Type.Literal("input_applied"), source: count, seq: count }),
+  stats: Type.Object({ kind: Type.Literal("stats") }),
+  ended: Type.Object({
+    kind: Type.Literal("ended"),
+    reason: Type.Union(endReasons.map((reason) => Type.Literal(reason))),
+    report: Type.Optional(Type.Union([text, Type.Null()])),
+  }),
+  diverged: Type.Object({ kind: Type.Literal("diverged"), chunk: count, steps: bigCount }),
+  error: Type.Object({ kind: Type.Literal("error"), message: text }),
+} satisfies Record<string, TSchema>;
+
+type Schemas = typeof schemas;
+export type VmmMessageKind = keyof Schemas;
+export type VmmMessage = { [K in VmmMessageKind]: Static<Schemas[K]> }[VmmMessageKind];
+export type VmmMessageOf<K extends VmmMessageKind> = Static<Schemas[K]>;
+
+/** One message of the monitor; FrameError when it is none of those above. */
+export function parseVmmMessage(payload: Uint8Array): VmmMessage {
+  const map = decodeControl(payload);
+  const kind = map["kind"];
+  const schema =
+    typeof kind === "string" && Object.hasOwn(schemas, kind)
+      ? schemas[kind as VmmMessageKind]
+      : undefined;
+  if (schema === undefined) throw new FrameError("a control frame is of no known kind");
+  if (!Value.Check(schema, map)) {
+    const first = Value.Errors(schema, map).First();
+    throw new FrameError(`a "${kind}" frame is malformed at "${first?.path ?? ""}"`);
+  }
+  return map as VmmMessage;
+}
+
+/** What a machine needs to be built: the log header's fields, and where its images are. */
+export interface VmmStart {
+  readonly config: Readonly<Record<string, unknown>>;
+  readonly kernel: string;
+  readonly initrd: string | null;
+  readonly engine: "interp" | "kvm" | "auto";
+}
