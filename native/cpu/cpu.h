@@ -41,6 +41,7 @@ class Cpu {
   Position position() const;
   bool in_user_mode() const;
   bool halted() const;
+  std::uint64_t tsc_offset() const;  // what the guest added to virtual time (TSC, TSC_ADJUST)
 
   // The INTR pin. The vector is fetched with Bus::acknowledge_interrupt() when it is delivered.
   void set_interrupt_line(bool raised);

@@ -2,10 +2,16 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
+#include <expected>
 #include <string>
 
 namespace node_mesh {
+
+inline constexpr std::uint64_t memory_bytes_min = 32ull << 20;
+inline constexpr std::uint64_t memory_bytes_max = 64ull << 30;  // fits into the CPU model's 40 bits
+inline constexpr std::size_t cmdline_bytes_max = 2047;          // what Linux keeps on x86
 
 struct MachineConfig {
   std::string cpu_model = "mesh-v1";
@@ -17,5 +23,8 @@ struct MachineConfig {
   std::array<std::uint8_t, 32> initrd_sha256{};  // all zero: no initrd
   std::uint64_t initial_ns_per_step = 0;      // 32.32 fixed point; 0 = the model's default
 };
+
+// Errors are one clear line for the user.
+std::expected<void, std::string> check_machine_config(const MachineConfig& config);
 
 }  // namespace node_mesh

@@ -169,10 +169,12 @@ std::uint64_t Lapic::deadline_ns() const {
   if (!globally_enabled()) return no_deadline;
   if (timer_mode() == mode_tsc_deadline) {
     if (tsc_deadline_ == 0) return no_deadline;
-    // A deadline that the guest TSC passed long ago lies before virtual time 0: due at once.
-    const auto ahead = static_cast<std::int64_t>(tsc_deadline_ - tsc_offset_);
-    if (tsc_deadline_ < tsc_offset_ && ahead < 0) return 0;
-    return tsc_deadline_ - tsc_offset_;
+    // The offset is a signed shift: a deadline may lie before virtual time 0 (due at once) or
+    // behind all of it.
+    using Wide = __int128;
+    const Wide due = Wide{tsc_deadline_} - static_cast<std::int64_t>(tsc_offset_);
+    if (due < 0) return 0;
+    return due > Wide{UINT64_MAX} ? no_deadline : static_cast<std::uint64_t>(due);
   }
   if (initial_count_ == 0) return no_deadline;
   if (timer_mode() == mode_one_shot && timer_periods_told_ != 0) return no_deadline;
