@@ -6,6 +6,8 @@ import { spawn, spawnSync } from "node:child_process";
 
 /** How much of a failed program's output an error shows. */
 const errorTailBytes = 4000;
+/** How much of its command line, which may list hundreds of files. */
+const commandCharactersMax = 200;
 
 export interface CommandOptions {
   readonly cwd?: string;
@@ -16,14 +18,13 @@ export interface CommandOptions {
 
 /** A program ended with a failure, or could not be started. */
 export class CommandError extends Error {
-  readonly command: string;
-  readonly exitStatus: number | null;
   constructor(command: readonly string[], exitStatus: number | null, output: string) {
     const tail = output.trimEnd().slice(-errorTailBytes);
-    super(`Cannot run "${command.join(" ")}": ${describeExit(exitStatus)}${tail && `\n${tail}`}`);
+    const full = command.join(" ");
+    const shown =
+      full.length > commandCharactersMax ? `${full.slice(0, commandCharactersMax)}…` : full;
+    super(`Cannot run "${shown}": ${describeExit(exitStatus)}${tail && `\n${tail}`}`);
     this.name = "CommandError";
-    this.command = command.join(" ");
-    this.exitStatus = exitStatus;
   }
 }
 

@@ -10,6 +10,7 @@ export const debianPackages = {
   "ca-certificates": "package downloads",
   "clang-format": "formatter of the C++ code",
   cmake: "native build",
+  cppcheck: "linter of the C++ code",
   "doctest-dev": "native unit tests",
   "libcli11-dev": "command lines of the monitor",
   "liblz4-dev": "kernel payloads",
