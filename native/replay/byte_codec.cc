@@ -61,9 +61,7 @@ std::uint32_t ByteReader::u32(const char* field) {
   return static_cast<std::uint32_t>(fixed(field, 4));
 }
 
-std::uint64_t ByteReader::u64(const char* field) {
-  return fixed(field, 8);
-}
+std::uint64_t ByteReader::u64(const char* field) { return fixed(field, 8); }
 
 std::span<const std::byte> ByteReader::bytes(const char* field, std::size_t count) {
   if (failed()) return {};

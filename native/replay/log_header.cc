@@ -78,7 +78,7 @@ std::expected<void, std::string> check_config(const MachineConfig& config) {
   if (config.cpu_model != "mesh-v1") return std::unexpected("cpu_model: only mesh-v1 is known");
   if (config.memory_bytes < memory_bytes_min || config.memory_bytes > memory_bytes_max ||
       config.memory_bytes % memory_bytes_unit != 0) {
-    return std::unexpected("memory_bytes: not 64 MiB to 64 GiB in whole MiB");
+    return std::unexpected("memory_bytes: not 32 MiB to 64 GiB in whole MiB");
   }
   if (config.cmdline.size() > cmdline_bytes_max) {
     return std::unexpected("cmdline: longer than 2047 bytes");

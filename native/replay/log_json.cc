@@ -28,9 +28,7 @@ json body_of(const InputEvent& event) {
           {"bytes", hex_of_bytes(event.bytes)}};
 }
 
-json body_of(const ControlEvent&) {
-  return {{"action", "stop"}};
-}
+json body_of(const ControlEvent&) { return {{"action", "stop"}}; }
 
 json body_of(const DigestEvent& event) {
   json registers = json::object();
@@ -56,9 +54,7 @@ json body_of(const DigestEvent& event) {
   return body;
 }
 
-json body_of(const EndEvent& event) {
-  return {{"reason", end_reason_name(event.reason)}};
-}
+json body_of(const EndEvent& event) { return {{"reason", end_reason_name(event.reason)}}; }
 
 }  // namespace
 

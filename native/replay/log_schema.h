@@ -9,7 +9,7 @@
 // HEADER: a CBOR map (cbor.h), at most header_bytes_max, with exactly these keys:
 //   log_version          1
 //   cpu_model            text, "mesh-v1"
-//   memory_bytes         64 MiB..64 GiB, a multiple of 1 MiB
+//   memory_bytes         32 MiB..64 GiB, a multiple of 1 MiB
 //   cmdline              text, at most 2047 bytes, no NUL
 //   start_realtime_ns    0..2^63-1
 //   rng_seed             32 bytes
@@ -49,10 +49,10 @@
 //   4 digest   register_count varints, in the order of registers.cc
 //              varint  device count 0..32; each: u8 length 1..32, name [a-z0-9_], u64 hash
 //              u64     memory sum (see state_digest.h)
-//              varint  changed_pages 0..2^24: pages changed since the digest before it
+//              varint  changed_pages 0..2^25: pages changed since the digest before it
 //              changed_pages <= 64: each: varint gfn less (gfn before it + 1; the first: less 0),
 //              the gfn
-//                                   within 0..2^24; u32 low half of the page's hash
+//                                   within 0..2^25; u32 low half of the page's hash
 //              else: 64 x u32: sum mod 2^32 of the low halves of the hashes of those changed pages
 //                                   whose gfn mod 64 is 0, 1, ..., 63
 //   5 end      u8      1 poweroff, 2 reboot, 3 triple_fault, 4 unsupported, 5 stopped, 6 timeout,
@@ -86,11 +86,8 @@ inline constexpr std::uint64_t chunk_number_max = 1ull << 48;
 inline constexpr std::size_t digest_devices_max = 32;
 inline constexpr std::size_t digest_pages_max = 64;
 inline constexpr std::size_t digest_bucket_count = 64;
-inline constexpr std::uint64_t gfn_max = 1ull << 24;  // 64 GiB
-inline constexpr std::uint64_t memory_bytes_min = 64ull << 20;
-inline constexpr std::uint64_t memory_bytes_max = 64ull << 30;
+inline constexpr std::uint64_t gfn_max = 1ull << 25;  // 64 GiB and the device hole
 inline constexpr std::uint64_t memory_bytes_unit = 1ull << 20;
-inline constexpr std::size_t cmdline_bytes_max = 2047;
 inline constexpr unsigned rate_shift = 20;                   // rates are multiples of 2^-12 ns
 inline constexpr std::uint64_t rate_units_max = 1ull << 22;  // 1024 ns a step
 

@@ -189,8 +189,6 @@ RegisterValues register_values(const CpuSnapshot& s) {
   return values;
 }
 
-std::string_view register_name(std::size_t index) {
-  return names.at(index);
-}
+std::string_view register_name(std::size_t index) { return names.at(index); }
 
 }  // namespace node_mesh

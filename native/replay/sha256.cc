@@ -2,9 +2,7 @@
 
 namespace node_mesh {
 
-Sha256Stream::Sha256Stream() {
-  crypto_hash_sha256_init(&state_);
-}
+Sha256Stream::Sha256Stream() { crypto_hash_sha256_init(&state_); }
 
 void Sha256Stream::add(std::span<const std::byte> bytes) {
   crypto_hash_sha256_update(&state_, reinterpret_cast<const unsigned char*>(bytes.data()),

@@ -12,9 +12,7 @@ namespace {
 using nlohmann::json;
 using namespace test;
 
-std::expected<json, std::string> read_hex(const char* hex) {
-  return read_cbor(bytes_of_hex(hex));
-}
+std::expected<json, std::string> read_hex(const char* hex) { return read_cbor(bytes_of_hex(hex)); }
 
 TEST_CASE("what nlohmann writes is read back") {
   const json value = {{"a", 1},      {"b", {1, 2, 3}},  {"c", nullptr},

@@ -158,7 +158,7 @@ TEST_CASE("a header comes back, and each of its fields has a range") {
     return !decode_header(encode_header(config));
   };
   CHECK(refused([](MachineConfig& c) { c.cpu_model = "other"; }));
-  CHECK(refused([](MachineConfig& c) { c.memory_bytes = 32ull << 20; }));
+  CHECK(refused([](MachineConfig& c) { c.memory_bytes = 31ull << 20; }));
   CHECK(refused([](MachineConfig& c) { c.memory_bytes += 4096; }));
   CHECK(refused([](MachineConfig& c) { c.memory_bytes = 65ull << 30; }));
   CHECK(refused([](MachineConfig& c) { c.cmdline = std::string(2048, 'a'); }));

@@ -1,0 +1,176 @@
+#include "replay/recorder.h"
+
+#include <algorithm>
+
+#include "machine/check.h"
+
+namespace node_mesh {
+namespace {
+
+// Digests may take this part of the running time: they come less often while much memory changes.
+constexpr std::uint64_t digest_cost_divisor = 200;
+constexpr std::uint64_t digest_interval_factor_max = 8;
+constexpr Position far_away{counter_max, 0};
+
+}  // namespace
+
+Recorder::Recorder(Machine& machine, StateDigest& digest, HostClock& host, RecorderOptions options,
+                   ChunkSink* sink)
+    : machine_(machine),
+      digest_(digest),
+      host_(host),
+      clock_(host),
+      options_(options),
+      sink_(sink),
+      digest_interval_ns_(options.digest_busy_ns) {}
+
+void Recorder::start(Start start) {
+  clock_.start(machine_.guest_ns(), start.host_ns, machine_.position(), start.ns_per_step);
+  inputs_ = std::move(start.inputs);
+  chunk_number_ = start.chunk;
+  chunk_first_ = machine_.position();
+  flushed_console_bytes_ = machine_.console_bytes();
+  encoder_.begin(chunk_number_, chunk_first_);
+}
+
+void Recorder::kick() {
+  kicked_.store(true, std::memory_order_relaxed);
+  machine_.request_stop();
+}
+
+Recorder::Pause Recorder::run() {
+  const std::uint64_t start_ns = host_.now_ns();
+  const auto pause = [&](Pause why) {
+    busy_ns_ += host_.now_ns() - start_ns;
+    if (why == Pause::kicked) on_kick();
+    if (why == Pause::idle && options_.flush_when_idle) flush();
+    flush_if_due();
+    return why;
+  };
+  for (;;) {
+    switch (machine_.run(far_away, &clock_)) {
+      case MachineExit::time_read:
+        set_clock();
+        break;
+      case MachineExit::idle:
+        if (clock_.real_guest_ns() < machine_.next_deadline_ns()) return pause(Pause::idle);
+        set_clock();
+        break;
+      case MachineExit::ended:
+        return pause(Pause::ended);
+      case MachineExit::kicked:
+        break;
+      case MachineExit::limit:
+        NM_CHECK(!"no guest runs this far");
+    }
+    if (kicked_.exchange(false, std::memory_order_relaxed)) return pause(Pause::kicked);
+  }
+}
+
+void Recorder::on_kick() {
+  if (clock_.sync_due_for_devices(machine_.guest_ns(), machine_.next_deadline_ns())) set_clock();
+  if (digest_due()) take_digest();
+}
+
+std::uint64_t Recorder::wake_host_ns() const {
+  const std::uint64_t deadline_ns = machine_.next_deadline_ns();
+  return deadline_ns == UINT64_MAX ? UINT64_MAX : clock_.host_ns_at(deadline_ns);
+}
+
+void Recorder::set_clock() {
+  const ClockSetting setting = clock_.setting(machine_.position(), machine_.guest_ns());
+  machine_.set_clock(setting);
+  add({machine_.position(), ClockEvent{setting.ns, setting.ns_per_step}});
+}
+
+std::optional<std::size_t> Recorder::input(std::uint64_t source, std::uint64_t seq,
+                                           std::span<const std::byte> bytes) {
+  if (!inputs_.is_new(source, seq)) return std::nullopt;
+  // Input reaches the guest in real time, however far virtual time lagged behind.
+  if (clock_.sync_due(machine_.guest_ns())) set_clock();
+  const std::size_t taken = machine_.console_input(bytes);
+  inputs_.note(source, seq);
+  const auto recorded = bytes.first(taken);
+  add({machine_.position(), InputEvent{source, seq, Bytes(recorded.begin(), recorded.end())}});
+  return taken;
+}
+
+void Recorder::stop() { add({machine_.position(), ControlEvent{ControlKind::stop}}); }
+
+bool Recorder::digest_due() {
+  if (sink_ == nullptr || busy_ns_ < digest_interval_ns_) return false;
+  // A position inside a stretch of user code is a poor one for engines that do not count there.
+  return machine_.position().user_steps == 0 || busy_ns_ > 2 * digest_interval_ns_;
+}
+
+void Recorder::take_digest() {
+  const std::uint64_t start_ns = host_.now_ns();
+  last_digest_ = digest_.take(machine_);
+  const std::uint64_t cost_ns = host_.now_ns() - start_ns;
+  digest_interval_ns_ = std::clamp(cost_ns * digest_cost_divisor, options_.digest_busy_ns,
+                                   options_.digest_busy_ns * digest_interval_factor_max);
+  busy_ns_ = 0;
+  add({machine_.position(), *last_digest_});
+}
+
+void Recorder::finish(EndReason reason) {
+  take_digest();
+  add({machine_.position(), EndEvent{reason}});
+  flush();
+}
+
+void Recorder::add(Event event) {
+  if (sink_ == nullptr) return;
+  ++totals_.events[event_kind_name(event.kind())];
+  ++totals_.event_count;
+  encoder_.add(event);
+  if (!waiting_since_ns_) waiting_since_ns_ = host_.now_ns();
+  if (encoder_.full()) flush();
+}
+
+void Recorder::flush_if_due() {
+  if (sink_ == nullptr) return;
+  const bool has_output = machine_.console_bytes() != flushed_console_bytes_;
+  if (!waiting_since_ns_ && !has_output) return;
+  const std::uint64_t now_ns = host_.now_ns();
+  if (has_output && !output_waiting_since_ns_) output_waiting_since_ns_ = now_ns;
+  const auto waited = [&](const std::optional<std::uint64_t>& since, std::uint64_t max_ns) {
+    return since && now_ns - *since >= max_ns;
+  };
+  if (encoder_.payload_bytes() >= options_.chunk_bytes ||
+      waited(waiting_since_ns_, options_.event_wait_ns_max) ||
+      waited(output_waiting_since_ns_, options_.output_wait_ns_max)) {
+    flush();
+  }
+}
+
+void Recorder::flush() {
+  if (sink_ == nullptr) return;
+  const Position last = machine_.position();
+  if (encoder_.event_count() == 0 && last == chunk_first_) return;
+  flushed_console_bytes_ = machine_.console_bytes();
+  sink_->chunk(chunk_number_, encoder_.finish(last, flushed_console_bytes_));
+  ++totals_.chunks;
+  waiting_since_ns_.reset();
+  output_waiting_since_ns_.reset();
+  chunk_first_ = last;
+  encoder_.begin(++chunk_number_, chunk_first_);
+}
+
+EndReason Recorder::reason_of(GuestEnd end) {
+  switch (end) {
+    case GuestEnd::reboot:
+      return EndReason::reboot;
+    case GuestEnd::triple_fault:
+      return EndReason::triple_fault;
+    case GuestEnd::unsupported:
+      return EndReason::unsupported;
+    case GuestEnd::none:
+    case GuestEnd::poweroff:
+    case GuestEnd::halted_forever:
+      break;
+  }
+  return EndReason::poweroff;
+}
+
+}  // namespace node_mesh
