@@ -185,7 +185,7 @@ function readEvent(reader: ByteReader, state: EventState): LogEvent {
         ? 0n
         : reader.varint("event.user_steps", { least: 1n, most: logLimits.counterMax });
     const at = { steps: state.at.steps + steps, userSteps };
-    if (comparePositions(at, state.at) < 0) reader.fail("event", "goes back");
+    if (comparePositions(at, state.at) <= 0) reader.fail("event", "is not after the one before");
     state.at = at;
   } else if ((lead & hasUserSteps) !== 0) {
     reader.fail("event", "has contradicting flags");
