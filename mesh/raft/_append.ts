@@ -69,7 +69,7 @@ function firstNew(s: RaftState, message: Message): number | null {
   for (let i = Math.max(0, log.firstIndex - 1 - message.index); i < entries.length; i += 1) {
     const entry = entries[i]!;
     if (entry.index > log.lastIndex) return i;
-    if (log.term(entry.index) === entry.term) continue;
+    if (!s.rules.isConflict(log.term(entry.index), entry.term)) continue;
     return s.rules.mayTruncate(entry.index, log.commit) ? i : null;
   }
   return entries.length;

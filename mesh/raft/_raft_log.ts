@@ -80,8 +80,8 @@ export class RaftLog {
   term(index: number): number | undefined {
     if (index >= this.#tailStart) return this.#tail[index - this.#tailStart]?.term;
     if (index === this.#lastIndex) return this.#lastTerm;
-    if (index === 0) return 0;
     if (index < this.#reader.firstIndex - 1) return undefined;
+    if (index === 0) return 0;
     return this.#reader.term(index);
   }
 

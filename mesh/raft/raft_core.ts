@@ -110,6 +110,11 @@ export class RaftCore {
     return this.#s.log.persistedIndex;
   }
 
+  /** Term of the entry at `index`; undefined when it was cut or is not there. */
+  termAt(index: number): number | undefined {
+    return this.#s.log.term(index);
+  }
+
   /** The member that leadership is being handed to. */
   get transferee(): NodeId | null {
     return this.#s.transferee;

@@ -13,6 +13,8 @@ export interface SafetyRules {
   isUpToDate(candidate: LogPosition, own: LogPosition): boolean;
   /** Only entries of the leader's own term commit by counting (section 5.4.2, figure 8). */
   mayCommit(entryTerm: number, currentTerm: number): boolean;
+  /** An entry is replaced only by one of another term at its index (section 5.3). */
+  isConflict(ownTerm: number | undefined, entryTerm: number): boolean;
   /** Committed entries are never removed. */
   mayTruncate(fromIndex: number, commit: number): boolean;
   /** Votes or copies needed of so many voters. */
@@ -31,6 +33,7 @@ export const SAFETY_RULES: SafetyRules = {
   isUpToDate: (candidate, own) =>
     candidate.term > own.term || (candidate.term === own.term && candidate.index >= own.index),
   mayCommit: (entryTerm, currentTerm) => entryTerm === currentTerm,
+  isConflict: (ownTerm, entryTerm) => ownTerm !== entryTerm,
   mayTruncate: (fromIndex, commit) => fromIndex > commit,
   quorum: (voterCount) => Math.floor(voterCount / 2) + 1,
   mayChangeMembers: (pendingIndex, commit, ownTermCommitted) =>
