@@ -16,11 +16,13 @@ export const debianPackages = {
   "liblz4-dev": "kernel payloads",
   "libsodium-dev": "hashes",
   "libxxhash-dev": "hashes",
-  "libzstd-dev": "compressed logs",
+  "liblzma-dev": "kernel payloads",
+  "libzstd-dev": "compressed logs and kernel payloads",
   "libzycore-dev": "headers of the instruction decoder",
   "libzydis-dev": "headers of the instruction decoder",
   "ninja-build": "native build",
   "nlohmann-json3-dev": "JSON and CBOR",
+  "zlib1g-dev": "kernel payloads",
 } as const;
 
 /** Wanted only by `npm run bench` (the peer) and by tests in namespaces. */
