@@ -56,7 +56,7 @@ export const transportLimits = {
   redialFactor: 1.6,
   redialMaxMs: 5_000,
   /** The peer with the higher id leaves the first dial to the other one for this long. */
-  redialCourtesyMs: 1_000,
+  redialCourtesyMs: 300,
   /** A peer not seen for this long (e.g. reinstalled) is dialled only each `redialLostMs`. */
   peerLostMs: 10 * 60_000,
   redialLostMs: 60_000,
@@ -82,10 +82,14 @@ export const transportLimits = {
 export const rpcLimits = {
   requestBytesMax: 1 * MIB,
   responseBytesMax: 4 * MIB,
-  /** One item of a streamed response. */
-  itemBytesMax: 1 * MIB,
+  /** One item of a streamed response. With the credit that may be owed it must fit the window. */
+  itemBytesMax: 512 * KIB,
   /** Bytes of a streamed response that were sent and not yet taken by the caller. */
   streamCreditBytes: 1 * MIB,
+  /** Bytes taken before credit is given: few messages, and never a standstill. */
+  streamCreditStepBytes: 256 * KIB,
+  /** How long `stop` waits for handlers that do not heed their signal. */
+  stopWaitMs: 2_000,
   timeoutMs: 10_000,
   /** Requests of one peer at a time; further streams are reset by libp2p. */
   inboundPerPeerMax: 256,
