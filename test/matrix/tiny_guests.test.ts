@@ -1,0 +1,23 @@
+/** Every tiny guest that the native build makes, through the whole matrix. */
+import assert from "node:assert/strict";
+import { globSync } from "node:fs";
+import { basename, join } from "node:path";
+import { test } from "node:test";
+import { paths } from "../../src/build/paths.ts";
+import { evidenceDirectory } from "./_monitor.ts";
+import { assertReplays, record } from "./_round_trip.ts";
+
+const guests = globSync(join(paths.nativeRelease, "test/guests/*.elf")).sort();
+
+test("the native build made tiny guests", () => {
+  assert.ok(guests.length > 0, "none in build/native/test/guests; run: npm run build");
+});
+
+for (const kernel of guests) {
+  const name = basename(kernel, ".elf");
+  test(`${name}: record, replay, verify twice`, async (context) => {
+    const directory = evidenceDirectory(context, `guest-${name}`);
+    const recorded = await record({ kernel, memoryMib: 64, timeoutSeconds: 20 }, directory);
+    await assertReplays(recorded, directory);
+  });
+}
