@@ -13,14 +13,14 @@ export function tickElection(s: RaftState): void {
   s.electionElapsed += 1;
   if (s.electionElapsed < s.electionTimeout) return;
   s.isListening = false;
-  if (s.isVoter) startPreVote(s);
+  if (s.mayCampaign) startPreVote(s);
   else s.resetElectionTimer();
 }
 
 /** The owner saw the leader's connection close: asks the others, who may have seen it as well. */
 export function campaignNow(s: RaftState): void {
   // A witness leaves it to a replica, and steps in when it has to deny one (see `answerPreVote`).
-  if (s.role === "leader" || s.role === "candidate" || !s.isVoter) return;
+  if (s.role === "leader" || s.role === "candidate" || !s.mayCampaign) return;
   if (s.isWitness || s.isListening) return;
   startPreVote(s);
 }
@@ -139,7 +139,7 @@ function isLogUpToDate(s: RaftState, message: Message): boolean {
  * it need not wait for its own time-out. A witness that has to hand over steps in this way.
  */
 function campaignSoon(s: RaftState): void {
-  if (s.role !== "follower" || s.isListening || !s.isVoter || s.hearsLeader) return;
+  if (s.role !== "follower" || s.isListening || !s.mayCampaign || s.hearsLeader) return;
   const ticks = s.isWitness ? 1 : 1 + Math.floor(s.prng.next() * 3);
   s.electionElapsed = Math.max(s.electionElapsed, s.electionTimeout - ticks);
 }

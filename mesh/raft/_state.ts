@@ -85,6 +85,10 @@ export class RaftState {
     return this.membership.isVoter(this.id);
   }
 
+  get mayCampaign(): boolean {
+    return this.membership.mayCampaign(this.id, this.log.commit);
+  }
+
   get isWitness(): boolean {
     return this.membership.roleOf(this.id) === "witness";
   }

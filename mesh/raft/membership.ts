@@ -49,6 +49,17 @@ export class Membership {
     return role === "replica" || role === "witness";
   }
 
+  /**
+   * May it campaign? A server that a newer membership leaves out is needed until that membership is
+   * committed: it may be the only one that holds it (section 4.2.2 of the thesis).
+   */
+  mayCampaign(id: NodeId, commit: number): boolean {
+    if (this.isVoter(id)) return true;
+    if (this.index <= commit) return false;
+    const before = this.#versions.at(-2);
+    return before?.members.some((member) => member.id === id && member.role !== "learner") ?? false;
+  }
+
   append(index: number, members: readonly Member[]): void {
     this.#versions.push({ index, members });
     this.#use(members);

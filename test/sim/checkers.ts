@@ -37,6 +37,8 @@ export interface CheckedNode {
   holds(index: number, term: number): boolean;
   /** Term at `index` of the log as the core has it; undefined when cut or absent. */
   termAt(index: number): number | undefined;
+  /** Is that entry in its log, or cut behind its checkpoint? */
+  hasEntry(index: number, term: number): boolean;
 }
 
 interface LoggedEntry {
@@ -53,6 +55,8 @@ export class Checkers {
   readonly #versions: Map<number, LoggedEntry>[] = [];
   /** [index]: term of the entry that was committed there. */
   readonly #committed: number[] = [0];
+  /** [index]: term of the leader that committed it; never falls. */
+  readonly #committedBy: number[] = [0];
   /** [index]: history of a VM that applied the entries so far. */
   readonly #histories: number[] = [0];
 
@@ -70,13 +74,13 @@ export class Checkers {
     const { role, term, commit } = ready.soft;
     if (role === "leader") {
       if (before.role !== "leader" || before.term !== term) this.#checkElection(node, ready);
-      this.#checkLeaderCommit(node, commit);
+      this.#checkLeaderCommit(node, commit, term);
     } else if (commit > this.commit) {
       // A leader that stepped down by its own commit is a leader here still.
       if (before.role !== "leader") {
         throw new Violation("state-machine safety", `${node.id} commits ${commit} on its own`);
       }
-      this.#checkLeaderCommit(node, commit);
+      this.#checkLeaderCommit(node, commit, before.term);
     }
   }
 
@@ -133,14 +137,17 @@ export class Checkers {
       const count = `${given.length} of ${voters.length} voters`;
       throw new Violation("only voters vote", `${node.id} leads term ${term} with ${count}`);
     }
-    // If the newest committed entry is there, so are all before it: that is "log matching".
-    if (node.termAt(this.commit) !== this.#committed[this.commit]) {
-      const what = `${node.id} leads term ${term} without committed entry ${this.commit}`;
+    // A leader has what earlier terms committed; one that was slow to learn that it won may be old.
+    let index = this.commit;
+    while (this.#committedBy[index]! >= term && index > 0) index -= 1;
+    // If the newest of these is there, so are all before it: that is "log matching".
+    if (index > 0 && !node.hasEntry(index, this.#committed[index]!)) {
+      const what = `${node.id} leads term ${term} without committed entry ${index}`;
       throw new Violation("leader completeness", what);
     }
   }
 
-  #checkLeaderCommit(node: CheckedNode, commit: number): void {
+  #checkLeaderCommit(node: CheckedNode, commit: number, leaderTerm: number): void {
     if (commit <= this.commit) return;
     const term = node.termAt(commit)!;
     const voters = votersOf(node.members);
@@ -152,6 +159,7 @@ export class Checkers {
     }
     for (let index = this.commit + 1; index <= commit; index += 1) {
       this.#committed.push(node.termAt(index)!);
+      this.#committedBy.push(leaderTerm);
     }
   }
 

@@ -124,6 +124,12 @@ export class SimDisk implements LogReader {
   seed(checkpoint: Checkpoint): void {
     this.#entries = [];
     this.checkpoint = checkpoint;
+    const { index: commit, term } = checkpoint;
+    // Whoever holds a term's entries has seen that term; a vote of the same term stays.
+    const isNewTerm = this.hardState === null || this.hardState.term < term;
+    this.hardState = isNewTerm
+      ? { term, votedFor: null, commit }
+      : { ...this.hardState!, commit };
   }
 
   #startSync(): void {

@@ -5,6 +5,7 @@
  */
 
 import {
+  decodeMembers,
   type Entry,
   type Member,
   type Message,
@@ -61,6 +62,8 @@ export class SimNode implements CheckedNode {
   #core: RaftCore | null = null;
   #vm = new VmCopy([], 0);
   #live: LivePrimary | null = null;
+  /** As of the applied entries; the core's may be newer. */
+  #members: readonly Member[] = [];
   #persisted = 0;
   #applied = 0;
   #before = { role: "follower", term: 0, lastIndex: 0 };
@@ -112,6 +115,10 @@ export class SimNode implements CheckedNode {
     return this.core.termAt(index);
   }
 
+  hasEntry(index: number, term: number): boolean {
+    return index < this.disk.checkpoint.index || this.core.termAt(index) === term;
+  }
+
   start(): void {
     const { prng, canary } = this.#world;
     const { checkpoint, hardState } = this.disk;
@@ -126,6 +133,7 @@ export class SimNode implements CheckedNode {
     });
     this.#persisted = 0;
     this.#applied = checkpoint.index;
+    this.#members = checkpoint.members;
     this.#vm = new VmCopy(checkpoint.outputs, checkpoint.history);
     const { role, term, lastIndex } = this.#core.soft;
     this.#before = { role, term, lastIndex };
@@ -199,15 +207,14 @@ export class SimNode implements CheckedNode {
     this.#note(`cuts to ${checkpoint.index}`);
   }
 
-  /** Of the VM as it is now; null when that place is not on the disk or its members are not known. */
+  /** Of the VM as it is now; null when that place is not on the disk. */
   checkpoint(): Checkpoint | null {
     if (!this.isUp || this.isStalled) return null;
     const index = this.#applied;
     const term = this.core.termAt(index);
     if (term === undefined || !this.disk.holds(index, term)) return null;
-    if (this.core.membersIndex > index) return null;
     const { outputs, history } = this.#vm;
-    return { index, term, members: this.core.members, outputs: [...outputs], history };
+    return { index, term, members: this.#members, outputs: [...outputs], history };
   }
 
   pump(): void {
@@ -267,6 +274,7 @@ export class SimNode implements CheckedNode {
     const role = core.members.find(({ id }) => id === this.id)?.role;
     this.#world.checkers.applied(this, entry, this.#vm);
     this.#applied = entry.index;
+    if (entry.kind === "config") this.#members = decodeMembers(entry.data) ?? this.#members;
     const { soft } = core;
     if (soft.role !== "leader") this.#live = null;
     else if (entry.kind === "noop" && entry.term === soft.term && role === "replica") {
