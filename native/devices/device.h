@@ -2,7 +2,8 @@
 // it never looks at the host, never allocates at the guest's wish, and answers any access.
 //
 // Time: the machine stops exactly where virtual time reaches deadline_ns() and calls advance();
-// before its deadline advance() changes nothing. So state does not depend on how often it is called.
+// before its deadline advance() changes nothing. So state does not depend on how often it is
+// called.
 #pragma once
 
 #include <cstdint>

@@ -24,7 +24,8 @@ class StateWriter {
 
  private:
   void put(std::uint64_t value, unsigned size) {
-    for (unsigned i = 0; i < size; ++i) bytes_.push_back(static_cast<std::byte>(value >> (8 * i)));
+    for (unsigned i = 0; i < size; ++i)
+      bytes_.push_back(static_cast<std::byte>(value >> (8 * i)));
   }
   std::vector<std::byte> bytes_;
 };

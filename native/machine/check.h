@@ -8,7 +8,7 @@ namespace node_mesh {
 
 }  // namespace node_mesh
 
-#define NM_CHECK(condition)                                              \
-  (__builtin_expect(static_cast<bool>(condition), 1)                     \
-       ? static_cast<void>(0)                                            \
+#define NM_CHECK(condition)                          \
+  (__builtin_expect(static_cast<bool>(condition), 1) \
+       ? static_cast<void>(0)                        \
        : ::node_mesh::check_failed(#condition, __FILE__, __LINE__))

@@ -10,7 +10,8 @@ using Result = Bus::CpuidResult;
 
 constexpr std::uint32_t bits(std::initializer_list<unsigned> numbers) {
   std::uint32_t value = 0;
-  for (const unsigned number : numbers) value |= 1u << number;
+  for (const unsigned number : numbers)
+    value |= 1u << number;
   return value;
 }
 
@@ -37,10 +38,14 @@ constexpr Result cache(std::uint32_t type, std::uint32_t level, std::uint32_t se
 
 Result cache_leaf(std::uint32_t subleaf) {
   switch (subleaf) {
-    case 0: return cache(1, 1, 64);     // 32 KiB data
-    case 1: return cache(2, 1, 64);     // 32 KiB instructions
-    case 2: return cache(3, 2, 1024);   // 512 KiB unified
-    default: return {};
+    case 0:
+      return cache(1, 1, 64);  // 32 KiB data
+    case 1:
+      return cache(2, 1, 64);  // 32 KiB instructions
+    case 2:
+      return cache(3, 2, 1024);  // 512 KiB unified
+    default:
+      return {};
   }
 }
 
@@ -58,33 +63,48 @@ Result brand_leaf(std::uint32_t index) {
 
 Result basic_leaf(std::uint32_t leaf, std::uint32_t subleaf, bool apic_enabled) {
   switch (leaf) {
-    case 0x00: return {max_basic_leaf, word("Genu"), word("ntel"), word("ineI")};
+    case 0x00:
+      return {max_basic_leaf, word("Genu"), word("ntel"), word("ineI")};
     case 0x01:
       return {signature, /* 1 logical CPU, 64-byte lines */ 1u << 16 | 8u << 8, features_ecx,
               features_edx | (apic_enabled ? feature_apic : 0)};
-    case 0x02: return {0x0000'ff01, 0, 0, 0};  // "see leaf 4"
-    case 0x04: return cache_leaf(subleaf);
-    case 0x06: return {bits({/* ARAT: the APIC timer never stops */ 2}), 0, 0, 0};
+    case 0x02:
+      return {0x0000'ff01, 0, 0, 0};  // "see leaf 4"
+    case 0x04:
+      return cache_leaf(subleaf);
+    case 0x06:
+      return {bits({/* ARAT: the APIC timer never stops */ 2}), 0, 0, 0};
     case 0x07:
       if (subleaf != 0) return {};
       return {0, bits({/* TSC_ADJUST */ 1, /* ERMS */ 9}), 0, bits({/* FSRM */ 4})};
-    case 0x15: return {1, 40, 25'000'000, 0};  // TSC = 25 MHz crystal * 40 / 1 = 1 GHz
-    case 0x16: return {1000, 1000, 100, 0};    // MHz: base, maximum, bus
-    default: return {};
+    case 0x15:
+      return {1, 40, 25'000'000, 0};  // TSC = 25 MHz crystal * 40 / 1 = 1 GHz
+    case 0x16:
+      return {1000, 1000, 100, 0};  // MHz: base, maximum, bus
+    default:
+      return {};
   }
 }
 
 Result extended_leaf(std::uint32_t leaf) {
   switch (leaf) {
-    case 0x8000'0000: return {max_extended_leaf, 0, 0, 0};
+    case 0x8000'0000:
+      return {max_extended_leaf, 0, 0, 0};
     case 0x8000'0001:
       return {0, 0, bits({/* LAHF in 64-bit mode */ 0}),
               bits({/* SYSCALL */ 11, /* NX */ 20, /* 64-bit mode */ 29})};
-    case 0x8000'0002: case 0x8000'0003: case 0x8000'0004: return brand_leaf(leaf - 0x8000'0002);
-    case 0x8000'0006: return {0, 0, 512u << 16 | 6u << 12 | 64u, 0};  // L2: 512 KiB, 8 ways
-    case 0x8000'0007: return {0, 0, 0, bits({/* invariant TSC */ 8})};
-    case 0x8000'0008: return {40 | 48 << 8, 0, 0, 0};  // physical and linear address bits
-    default: return {};
+    case 0x8000'0002:
+    case 0x8000'0003:
+    case 0x8000'0004:
+      return brand_leaf(leaf - 0x8000'0002);
+    case 0x8000'0006:
+      return {0, 0, 512u << 16 | 6u << 12 | 64u, 0};  // L2: 512 KiB, 8 ways
+    case 0x8000'0007:
+      return {0, 0, 0, bits({/* invariant TSC */ 8})};
+    case 0x8000'0008:
+      return {40 | 48 << 8, 0, 0, 0};  // physical and linear address bits
+    default:
+      return {};
   }
 }
 

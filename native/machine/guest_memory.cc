@@ -58,7 +58,8 @@ bool GuestMemory::write(std::uint64_t gpa, std::span<const std::byte> from) {
   if (from.empty()) return true;
   std::memcpy(base_ + gpa, from.data(), from.size());
   const std::uint64_t last_gfn = (gpa + from.size() - 1) / page_bytes;
-  for (std::uint64_t gfn = gpa / page_bytes; gfn <= last_gfn; ++gfn) mark_dirty(gfn);
+  for (std::uint64_t gfn = gpa / page_bytes; gfn <= last_gfn; ++gfn)
+    mark_dirty(gfn);
   return true;
 }
 
@@ -68,7 +69,8 @@ std::vector<std::uint64_t> GuestMemory::take_dirty_pages() {
     // RAM is a multiple of 1 MiB, but this class promises only whole pages.
     const std::size_t last = std::min(first + 64, dirty_.size());
     std::uint8_t any = 0;
-    for (std::size_t gfn = first; gfn < last; ++gfn) any |= dirty_[gfn];
+    for (std::size_t gfn = first; gfn < last; ++gfn)
+      any |= dirty_[gfn];
     if (any == 0) continue;
     for (std::size_t gfn = first; gfn < last; ++gfn) {
       if (dirty_[gfn] != 0) pages.push_back(gfn);

@@ -20,7 +20,14 @@ namespace node_mesh {
 class Cpu;
 
 // How the guest's run ended, by its own doing.
-enum class GuestEnd : std::uint8_t { none, poweroff, reboot, halted_forever, triple_fault, unsupported };
+enum class GuestEnd : std::uint8_t {
+  none,
+  poweroff,
+  reboot,
+  halted_forever,
+  triple_fault,
+  unsupported
+};
 
 enum class MachineExit : std::uint8_t {
   limit,      // the position limit was reached

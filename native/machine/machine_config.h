@@ -21,7 +21,7 @@ struct MachineConfig {
   std::array<std::uint8_t, 32> rng_seed{};    // setup_data SETUP_RNG_SEED
   std::array<std::uint8_t, 32> kernel_sha256{};
   std::array<std::uint8_t, 32> initrd_sha256{};  // all zero: no initrd
-  std::uint64_t initial_ns_per_step = 0;      // 32.32 fixed point; 0 = the model's default
+  std::uint64_t initial_ns_per_step = 0;         // 32.32 fixed point; 0 = the model's default
 };
 
 // Errors are one clear line for the user.

@@ -46,8 +46,8 @@ std::vector<const Device*> Platform::devices() const {
 std::uint64_t Platform::now_ns() const { return clock_.ns_at(cpu_->position().steps); }
 
 std::uint64_t Platform::next_deadline_ns() const {
-  return std::min({pit_.deadline_ns(), rtc_.deadline_ns(), lapic_.deadline_ns(),
-                   serial_.deadline_ns()});
+  return std::min(
+      {pit_.deadline_ns(), rtc_.deadline_ns(), lapic_.deadline_ns(), serial_.deadline_ns()});
 }
 
 void Platform::settle() {
@@ -68,8 +68,7 @@ void Platform::settle() {
 void Platform::update_interrupt_line() {
   const bool external = pic_.interrupt_pending();
   lapic_.set_lint0(external);
-  interrupt_line_ = lapic_.interrupt_pending() ||
-                    (external && lapic_.passes_external_interrupts());
+  interrupt_line_ = lapic_.interrupt_pending() || (external && lapic_.passes_external_interrupts());
   cpu_->set_interrupt_line(interrupt_line_);
 }
 

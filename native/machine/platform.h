@@ -1,5 +1,6 @@
-// The devices of the PC, their wiring, and the bus that the CPU sees. It owns the devices and decides
-// where interrupts go and who answers at which address; when time passes is the machine's affair.
+// The devices of the PC, their wiring, and the bus that the CPU sees. It owns the devices and
+// decides where interrupts go and who answers at which address; when time passes is the machine's
+// affair.
 #pragma once
 
 #include <span>

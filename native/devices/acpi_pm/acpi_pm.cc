@@ -65,12 +65,14 @@ void AcpiPm::update_irq() {
 }
 
 void AcpiPm::save(StateWriter& out) const {
-  for (const std::uint16_t value : {status_, enable_, control_}) out.u16(value);
+  for (const std::uint16_t value : {status_, enable_, control_})
+    out.u16(value);
   out.flag(irq_asserted_);
 }
 
 bool AcpiPm::load(StateReader& in) {
-  for (std::uint16_t* value : {&status_, &enable_, &control_}) *value = in.u16();
+  for (std::uint16_t* value : {&status_, &enable_, &control_})
+    *value = in.u16();
   irq_asserted_ = in.flag();
   return in.ok();
 }

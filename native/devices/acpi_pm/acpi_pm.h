@@ -1,5 +1,5 @@
-// The fixed power management registers of ACPI: soft-off by PM1_CNT and the power button by PM1_STS.
-// The ACPI tables that announce them are built by the machine's loader.
+// The fixed power management registers of ACPI: soft-off by PM1_CNT and the power button by
+// PM1_STS. The ACPI tables that announce them are built by the machine's loader.
 #pragma once
 
 #include "devices/device.h"
@@ -12,8 +12,8 @@ class AcpiPm final : public PortDevice {
   static constexpr std::uint16_t event_port = base_port;        // status word, enable word
   static constexpr std::uint16_t control_port = base_port + 4;  // control word
   static constexpr std::uint16_t port_count = 6;
-  static constexpr unsigned irq = 9;                            // SCI, level-triggered
-  static constexpr std::uint8_t sleep_type_off = 5;             // as \_S5 in the DSDT says
+  static constexpr unsigned irq = 9;                 // SCI, level-triggered
+  static constexpr std::uint8_t sleep_type_off = 5;  // as \_S5 in the DSDT says
 
   AcpiPm(InterruptLines& lines, PowerSwitch& power) : lines_(lines), power_(power) {}
 

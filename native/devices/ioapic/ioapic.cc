@@ -34,14 +34,14 @@ void Ioapic::service(unsigned pin) {
   std::uint64_t& entry = entries_[pin];
   const std::uint32_t mask = 1u << pin;
   const bool level = (entry & entry_level) != 0;
-  const bool wanted = level ? (lines_ & mask) != 0 && (entry & entry_remote) == 0
-                            : (pending_ & mask) != 0;
+  const bool wanted =
+      level ? (lines_ & mask) != 0 && (entry & entry_remote) == 0 : (pending_ & mask) != 0;
   if (!wanted || (entry & entry_masked) != 0) return;
   if (((entry >> 8) & 7u) > delivery_lowest) return;  // NMI, SMI, INIT, ExtINT have no taker
   pending_ &= ~mask;
-  const bool taken = lapic_.deliver(static_cast<std::uint8_t>(entry >> 56),
-                                    (entry & entry_logical) != 0,
-                                    static_cast<std::uint8_t>(entry), level);
+  const bool taken =
+      lapic_.deliver(static_cast<std::uint8_t>(entry >> 56), (entry & entry_logical) != 0,
+                     static_cast<std::uint8_t>(entry), level);
   if (taken && level) entry |= entry_remote;
 }
 
@@ -105,7 +105,8 @@ void Ioapic::save(StateWriter& out) const {
   out.u32(id_register_);
   out.u32(lines_);
   out.u32(pending_);
-  for (const std::uint64_t entry : entries_) out.u64(entry);
+  for (const std::uint64_t entry : entries_)
+    out.u64(entry);
 }
 
 bool Ioapic::load(StateReader& in) {
@@ -113,7 +114,8 @@ bool Ioapic::load(StateReader& in) {
   id_register_ = in.u32();
   lines_ = in.u32();
   pending_ = in.u32();
-  for (std::uint64_t& entry : entries_) entry = in.u64();
+  for (std::uint64_t& entry : entries_)
+    entry = in.u64();
   return in.ok();
 }
 

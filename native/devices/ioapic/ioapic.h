@@ -1,5 +1,6 @@
 // The I/O APIC: 24 inputs whose redirection entries say which interrupt message each sends to the
-// local APIC. The ISA lines arrive at their own numbers, but for the timer, which is wired to input 2.
+// local APIC. The ISA lines arrive at their own numbers, but for the timer, which is wired to
+// input 2.
 #pragma once
 
 #include <array>

@@ -7,11 +7,25 @@ namespace {
 
 // Registers, by their offset divided by 16.
 enum Register : unsigned {
-  reg_id = 0x02, reg_version = 0x03, reg_task_priority = 0x08, reg_arbitration = 0x09,
-  reg_processor_priority = 0x0a, reg_eoi = 0x0b, reg_logical_destination = 0x0d,
-  reg_destination_format = 0x0e, reg_spurious = 0x0f, reg_service = 0x10, reg_level = 0x18,
-  reg_request = 0x20, reg_error_status = 0x28, reg_command_low = 0x30, reg_command_high = 0x31,
-  reg_lvt_timer = 0x32, reg_lvt_error = 0x37, reg_initial_count = 0x38, reg_current_count = 0x39,
+  reg_id = 0x02,
+  reg_version = 0x03,
+  reg_task_priority = 0x08,
+  reg_arbitration = 0x09,
+  reg_processor_priority = 0x0a,
+  reg_eoi = 0x0b,
+  reg_logical_destination = 0x0d,
+  reg_destination_format = 0x0e,
+  reg_spurious = 0x0f,
+  reg_service = 0x10,
+  reg_level = 0x18,
+  reg_request = 0x20,
+  reg_error_status = 0x28,
+  reg_command_low = 0x30,
+  reg_command_high = 0x31,
+  reg_lvt_timer = 0x32,
+  reg_lvt_error = 0x37,
+  reg_initial_count = 0x38,
+  reg_current_count = 0x39,
   reg_divide = 0x3e,
 };
 
@@ -238,26 +252,43 @@ std::uint32_t Lapic::read_register(unsigned index, std::uint64_t now_ns) {
   if (index >= reg_request && index < reg_request + 8) return request_[index - reg_request];
   if (index >= reg_lvt_timer && index <= reg_lvt_error) return lvt_[index - reg_lvt_timer];
   switch (index) {
-    case reg_id: return id_;
-    case reg_version: return version;
-    case reg_task_priority: return task_priority_;
-    case reg_arbitration: return 0;
-    case reg_processor_priority: return processor_priority();
-    case reg_logical_destination: return logical_destination_;
-    case reg_destination_format: return destination_format_;
-    case reg_spurious: return spurious_;
-    case reg_error_status: return error_status_;
-    case reg_command_low: return command_low_;
-    case reg_command_high: return command_high_;
-    case reg_initial_count: return timer_mode() == mode_tsc_deadline ? 0 : initial_count_;
-    case reg_current_count: return current_count(now_ns);
-    case reg_divide: return divide_;
-    default: raise_error(error_register); return 0;
+    case reg_id:
+      return id_;
+    case reg_version:
+      return version;
+    case reg_task_priority:
+      return task_priority_;
+    case reg_arbitration:
+      return 0;
+    case reg_processor_priority:
+      return processor_priority();
+    case reg_logical_destination:
+      return logical_destination_;
+    case reg_destination_format:
+      return destination_format_;
+    case reg_spurious:
+      return spurious_;
+    case reg_error_status:
+      return error_status_;
+    case reg_command_low:
+      return command_low_;
+    case reg_command_high:
+      return command_high_;
+    case reg_initial_count:
+      return timer_mode() == mode_tsc_deadline ? 0 : initial_count_;
+    case reg_current_count:
+      return current_count(now_ns);
+    case reg_divide:
+      return divide_;
+    default:
+      raise_error(error_register);
+      return 0;
   }
 }
 
 void Lapic::disable_local_vectors() {
-  for (std::uint32_t& entry : lvt_) entry |= lvt_masked;
+  for (std::uint32_t& entry : lvt_)
+    entry |= lvt_masked;
 }
 
 void Lapic::write_local_vector(LocalVector which, std::uint32_t value) {
@@ -280,11 +311,21 @@ void Lapic::write_register(unsigned index, std::uint32_t value, std::uint64_t no
     return;
   }
   switch (index) {
-    case reg_id: id_ = value & 0xff00'0000; return;
-    case reg_task_priority: task_priority_ = value & 0xff; return;
-    case reg_eoi: end_of_interrupt(); return;
-    case reg_logical_destination: logical_destination_ = value & 0xff00'0000; return;
-    case reg_destination_format: destination_format_ = value | 0x0fff'ffff; return;
+    case reg_id:
+      id_ = value & 0xff00'0000;
+      return;
+    case reg_task_priority:
+      task_priority_ = value & 0xff;
+      return;
+    case reg_eoi:
+      end_of_interrupt();
+      return;
+    case reg_logical_destination:
+      logical_destination_ = value & 0xff00'0000;
+      return;
+    case reg_destination_format:
+      destination_format_ = value | 0x0fff'ffff;
+      return;
     case reg_spurious:
       spurious_ = value & 0x3ff;
       if (!software_enabled()) disable_local_vectors();
@@ -297,12 +338,19 @@ void Lapic::write_register(unsigned index, std::uint32_t value, std::uint64_t no
       command_low_ = value & 0x000c'cfff;  // delivery is over at once: never "send pending"
       send_ipi(command_low_);
       return;
-    case reg_command_high: command_high_ = value & 0xff00'0000; return;
+    case reg_command_high:
+      command_high_ = value & 0xff00'0000;
+      return;
     case reg_initial_count:
       if (timer_mode() != mode_tsc_deadline) start_timer(value, now_ns);
       return;
-    case reg_divide: set_divide(value, now_ns); return;
-    case reg_version: case reg_arbitration: case reg_processor_priority: case reg_current_count:
+    case reg_divide:
+      set_divide(value, now_ns);
+      return;
+    case reg_version:
+    case reg_arbitration:
+    case reg_processor_priority:
+    case reg_current_count:
       return;  // read-only
     default:
       if (index < reg_service || index >= reg_request + 8) raise_error(error_register);
@@ -325,14 +373,16 @@ void Lapic::write(std::uint64_t offset, unsigned size, std::uint64_t value, std:
 
 void Lapic::save(StateWriter& out) const {
   out.u64(base_msr_);
-  for (const std::uint32_t value : {id_, task_priority_, logical_destination_, destination_format_,
-                                    spurious_, error_status_, errors_seen_, command_low_,
-                                    command_high_, initial_count_, divide_}) {
+  for (const std::uint32_t value :
+       {id_, task_priority_, logical_destination_, destination_format_, spurious_, error_status_,
+        errors_seen_, command_low_, command_high_, initial_count_, divide_}) {
     out.u32(value);
   }
-  for (const std::uint32_t value : lvt_) out.u32(value);
+  for (const std::uint32_t value : lvt_)
+    out.u32(value);
   for (const Vectors* vectors : {&request_, &service_, &level_}) {
-    for (const std::uint32_t value : *vectors) out.u32(value);
+    for (const std::uint32_t value : *vectors)
+      out.u32(value);
   }
   out.u64(timer_start_ns_);
   out.u64(timer_periods_told_);
@@ -347,9 +397,11 @@ bool Lapic::load(StateReader& in) {
         &error_status_, &errors_seen_, &command_low_, &command_high_, &initial_count_, &divide_}) {
     *value = in.u32();
   }
-  for (std::uint32_t& value : lvt_) value = in.u32();
+  for (std::uint32_t& value : lvt_)
+    value = in.u32();
   for (Vectors* vectors : {&request_, &service_, &level_}) {
-    for (std::uint32_t& value : *vectors) value = in.u32();
+    for (std::uint32_t& value : *vectors)
+      value = in.u32();
   }
   timer_start_ns_ = in.u64();
   timer_periods_told_ = in.u64();

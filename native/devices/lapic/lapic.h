@@ -1,6 +1,7 @@
 // The local APIC of the one CPU, in xAPIC mode: interrupt acceptance and priorities, the timer
 // (one-shot, periodic, TSC deadline), LINT0 as the way in for the 8259s, and self-addressed IPIs.
-// x2APIC mode is not offered; NMI, SMI, INIT and start-up IPIs have nobody to go to and are dropped.
+// x2APIC mode is not offered; NMI, SMI, INIT and start-up IPIs have nobody to go to and are
+// dropped.
 #pragma once
 
 #include <array>

@@ -145,7 +145,7 @@ TEST_CASE("lapic: switched off by software and by MSR") {
   bench.out(spurious, 0x0ff);
   CHECK(bench.in(lvt_timer) == 0x100ec);
   bench.out(lvt_timer, 0xec);
-  CHECK(bench.in(lvt_timer) == 0x100ec);  // stays masked while off
+  CHECK(bench.in(lvt_timer) == 0x100ec);                    // stays masked while off
   CHECK_FALSE(bench.lapic.msr_write(0x1b, 0xfee00d00, 0));  // x2APIC: #GP
   CHECK(bench.lapic.msr_write(0x1b, 0xfee00000, 0));
   CHECK_FALSE(bench.lapic.globally_enabled());

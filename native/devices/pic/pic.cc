@@ -183,7 +183,8 @@ void Pic::write(std::uint16_t port, unsigned, std::uint32_t value, std::uint64_t
 }
 
 void Pic::Chip::save(StateWriter& out) const {
-  for (const std::uint8_t value : {irr, isr, imr, lines, elcr, vector, lowest}) out.u8(value);
+  for (const std::uint8_t value : {irr, isr, imr, lines, elcr, vector, lowest})
+    out.u8(value);
   out.u8(static_cast<std::uint8_t>(expect));
   for (const bool value : {needs_icw4, single, level_all, auto_eoi, rotate_on_auto_eoi,
                            fully_nested_special, special_mask, read_isr, poll}) {
@@ -192,7 +193,8 @@ void Pic::Chip::save(StateWriter& out) const {
 }
 
 void Pic::Chip::load(StateReader& in) {
-  for (std::uint8_t* value : {&irr, &isr, &imr, &lines, &elcr, &vector, &lowest}) *value = in.u8();
+  for (std::uint8_t* value : {&irr, &isr, &imr, &lines, &elcr, &vector, &lowest})
+    *value = in.u8();
   in.require(lowest <= 7);
   const std::uint8_t expected = in.u8();
   in.require(expected <= static_cast<std::uint8_t>(Expect::icw4));
@@ -204,11 +206,13 @@ void Pic::Chip::load(StateReader& in) {
 }
 
 void Pic::save(StateWriter& out) const {
-  for (const Chip& chip : chips_) chip.save(out);
+  for (const Chip& chip : chips_)
+    chip.save(out);
 }
 
 bool Pic::load(StateReader& in) {
-  for (Chip& chip : chips_) chip.load(in);
+  for (Chip& chip : chips_)
+    chip.load(in);
   return in.ok();
 }
 

@@ -34,18 +34,18 @@ class Pic final : public PortDevice {
   enum class Expect : std::uint8_t { mask, icw2, icw3, icw4 };
 
   struct Chip {
-    std::uint8_t irr = 0;        // requests: latched edges, or the level of level-triggered lines
-    std::uint8_t isr = 0;        // in service
-    std::uint8_t imr = 0;        // masked
-    std::uint8_t lines = 0;      // the input pins
-    std::uint8_t elcr = 0;       // level-triggered inputs
-    std::uint8_t vector = 0;     // ICW2
-    std::uint8_t lowest = 7;     // the input of lowest priority; the one behind it is the highest
+    std::uint8_t irr = 0;     // requests: latched edges, or the level of level-triggered lines
+    std::uint8_t isr = 0;     // in service
+    std::uint8_t imr = 0;     // masked
+    std::uint8_t lines = 0;   // the input pins
+    std::uint8_t elcr = 0;    // level-triggered inputs
+    std::uint8_t vector = 0;  // ICW2
+    std::uint8_t lowest = 7;  // the input of lowest priority; the one behind it is the highest
     Expect expect = Expect::mask;
     bool master = false;
     bool needs_icw4 = false;
     bool single = false;
-    bool level_all = false;      // ICW1.LTIM
+    bool level_all = false;  // ICW1.LTIM
     bool auto_eoi = false;
     bool rotate_on_auto_eoi = false;
     bool fully_nested_special = false;
@@ -53,7 +53,7 @@ class Pic final : public PortDevice {
     bool read_isr = false;
     bool poll = false;
 
-    int winner() const;          // the input to serve next, -1 if none
+    int winner() const;  // the input to serve next, -1 if none
     int rank_first(std::uint8_t bits) const;
     void set_line(unsigned input, bool asserted);
     void accept(unsigned input);

@@ -57,11 +57,16 @@ bool Pit::Channel::output(std::uint64_t tick) const {
   if (!loaded) return mode != 0;
   const std::uint64_t passed = elapsed(tick);
   switch (mode) {
-    case 0: return passed >= count;
-    case 1: return !armed || passed >= count;
-    case 2: return !gate || passed % count != count - 1;
-    case 3: return !gate || passed % count < (count + 1) / 2;
-    default: return passed != count;
+    case 0:
+      return passed >= count;
+    case 1:
+      return !armed || passed >= count;
+    case 2:
+      return !gate || passed % count != count - 1;
+    case 3:
+      return !gate || passed % count < (count + 1) / 2;
+    default:
+      return passed != count;
   }
 }
 
@@ -86,9 +91,14 @@ void Pit::Channel::load_count(std::uint16_t written, std::uint64_t tick) {
 
 void Pit::Channel::write_byte(std::uint8_t byte, std::uint64_t tick) {
   switch (access) {
-    case Access::low: load_count(byte, tick); return;
-    case Access::high: load_count(static_cast<std::uint16_t>(byte << 8), tick); return;
-    case Access::both: break;
+    case Access::low:
+      load_count(byte, tick);
+      return;
+    case Access::high:
+      load_count(static_cast<std::uint16_t>(byte << 8), tick);
+      return;
+    case Access::both:
+      break;
   }
   if (write_high_next) {
     load_count(static_cast<std::uint16_t>(low_byte | byte << 8), tick);
@@ -120,9 +130,9 @@ void Pit::Channel::latch_count(std::uint64_t tick) {
 void Pit::Channel::latch_status(std::uint64_t tick) {
   if (status_latched) return;
   status_latched = true;
-  latched_status = static_cast<std::uint8_t>(
-      (output(tick) ? 0x80 : 0) | (loaded ? 0 : 0x40) | static_cast<unsigned>(access) << 4 |
-      static_cast<unsigned>(mode) << 1 | (bcd ? 1 : 0));
+  latched_status = static_cast<std::uint8_t>((output(tick) ? 0x80 : 0) | (loaded ? 0 : 0x40) |
+                                             static_cast<unsigned>(access) << 4 |
+                                             static_cast<unsigned>(mode) << 1 | (bcd ? 1 : 0));
 }
 
 void Pit::Channel::set_gate(bool level, std::uint64_t tick) {
@@ -217,8 +227,8 @@ void Pit::advance(std::uint64_t now_ns) {
 void Pit::Channel::save(StateWriter& out) const {
   out.u8(mode);
   out.u8(static_cast<std::uint8_t>(access));
-  for (const bool value_ : {bcd, loaded, gate, armed, write_high_next, read_high_next,
-                            count_latched, status_latched}) {
+  for (const bool value_ :
+       {bcd, loaded, gate, armed, write_high_next, read_high_next, count_latched, status_latched}) {
     out.flag(value_);
   }
   out.u32(count);
@@ -249,13 +259,15 @@ void Pit::Channel::load(StateReader& in) {
 }
 
 void Pit::save(StateWriter& out) const {
-  for (const Channel& channel : channels_) channel.save(out);
+  for (const Channel& channel : channels_)
+    channel.save(out);
   out.u8(speaker_);
   out.u64(edges_told_);
 }
 
 bool Pit::load(StateReader& in) {
-  for (Channel& channel : channels_) channel.load(in);
+  for (Channel& channel : channels_)
+    channel.load(in);
   speaker_ = in.u8();
   edges_told_ = in.u64();
   return in.ok();

@@ -35,9 +35,9 @@ class Pit final : public PortDevice {
     std::uint8_t mode = 0;  // 0..5
     bool bcd = false;
     Access access = Access::both;
-    bool loaded = false;    // a count was written since the control word
+    bool loaded = false;  // a count was written since the control word
     bool gate = true;
-    bool armed = false;     // counting; else `frozen_ticks` have passed
+    bool armed = false;  // counting; else `frozen_ticks` have passed
     std::uint32_t count = 0x10000;
     std::uint64_t start_tick = 0;
     std::uint64_t frozen_ticks = 0;
@@ -67,8 +67,8 @@ class Pit final : public PortDevice {
 
   InterruptLines& lines_;
   std::array<Channel, 3> channels_{Channel{}, Channel{}, Channel{.gate = false}};
-  std::uint8_t speaker_ = 0;         // port 61h bits 0 and 1
-  std::uint64_t edges_told_ = 0;     // rising edges of channel 0 since it was loaded
+  std::uint8_t speaker_ = 0;      // port 61h bits 0 and 1
+  std::uint64_t edges_told_ = 0;  // rising edges of channel 0 since it was loaded
 };
 
 }  // namespace node_mesh

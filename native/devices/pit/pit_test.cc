@@ -124,7 +124,7 @@ TEST_CASE("pit: mode 3 is a square wave") {
   bench.out(0x42, 0x03);  // 1000 ticks
   bench.now = 400'000;    // 477 ticks
   CHECK((bench.in(0x61) & 0x20) != 0);
-  bench.now = 500'000;    // 596 ticks
+  bench.now = 500'000;  // 596 ticks
   CHECK((bench.in(0x61) & 0x20) == 0);
 }
 

@@ -40,8 +40,8 @@ CivilTime civil_time(std::int64_t seconds) {
       day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
   const std::int64_t month_from_march = (5 * day_of_year + 2) / 153;
   time.day = static_cast<unsigned>(day_of_year - (153 * month_from_march + 2) / 5 + 1);
-  time.month = static_cast<unsigned>(month_from_march < 10 ? month_from_march + 3
-                                                           : month_from_march - 9);
+  time.month =
+      static_cast<unsigned>(month_from_march < 10 ? month_from_march + 3 : month_from_march - 9);
   time.year = static_cast<unsigned>(year_of_era + era * 400 + (time.month <= 2 ? 1 : 0));
   time.hour = static_cast<unsigned>(rest / 3600);
   time.minute = static_cast<unsigned>(rest / 60 % 60);

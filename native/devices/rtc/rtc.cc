@@ -6,8 +6,21 @@ namespace node_mesh {
 namespace {
 
 enum Register : unsigned {
-  seconds = 0, seconds_alarm, minutes, minutes_alarm, hours, hours_alarm, weekday, day, month, year,
-  register_a, register_b, register_c, register_d, century = 0x32,
+  seconds = 0,
+  seconds_alarm,
+  minutes,
+  minutes_alarm,
+  hours,
+  hours_alarm,
+  weekday,
+  day,
+  month,
+  year,
+  register_a,
+  register_b,
+  register_c,
+  register_d,
+  century = 0x32,
 };
 
 constexpr std::uint8_t flag_update = 0x10, flag_alarm = 0x20, flag_periodic = 0x40, flag_any = 0x80;
@@ -165,7 +178,8 @@ std::uint8_t Rtc::read_register(unsigned index, std::uint64_t now_ns) {
       const bool updating = realtime_ns(now_ns) % ns_per_second >= ns_per_second - update_ns;
       return static_cast<std::uint8_t>(a_ | (updating && !setting() ? 0x80 : 0));
     }
-    case register_b: return b_;
+    case register_b:
+      return b_;
     case register_c: {
       collect_flags(now_ns);
       update_irq();
@@ -174,8 +188,10 @@ std::uint8_t Rtc::read_register(unsigned index, std::uint64_t now_ns) {
       update_irq();
       return value;
     }
-    case register_d: return 0x80;  // the battery is good
-    default: return memory_[index];
+    case register_d:
+      return 0x80;  // the battery is good
+    default:
+      return memory_[index];
   }
 }
 
@@ -226,16 +242,20 @@ void Rtc::write(std::uint16_t port, unsigned, std::uint32_t value, std::uint64_t
 
 void Rtc::save(StateWriter& out) const {
   out.u64(base_realtime_ns_);
-  for (const std::uint8_t value : memory_) out.u8(value);
-  for (const std::uint8_t value : {index_, a_, b_, c_}) out.u8(value);
+  for (const std::uint8_t value : memory_)
+    out.u8(value);
+  for (const std::uint8_t value : {index_, a_, b_, c_})
+    out.u8(value);
   out.u64(flags_from_ns_);
   out.flag(irq_asserted_);
 }
 
 bool Rtc::load(StateReader& in) {
   base_realtime_ns_ = in.u64();
-  for (std::uint8_t& value : memory_) value = in.u8();
-  for (std::uint8_t* value : {&index_, &a_, &b_, &c_}) *value = in.u8();
+  for (std::uint8_t& value : memory_)
+    value = in.u8();
+  for (std::uint8_t* value : {&index_, &a_, &b_, &c_})
+    *value = in.u8();
   in.require(index_ < memory_.size());
   flags_from_ns_ = in.u64();
   irq_asserted_ = in.flag();

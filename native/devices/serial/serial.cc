@@ -5,15 +5,23 @@
 namespace node_mesh {
 namespace {
 
-enum Register : unsigned { data, interrupt_enable, interrupt_identify, line_control, modem_control,
-                           line_state, modem_state, scratch };
+enum Register : unsigned {
+  data,
+  interrupt_enable,
+  interrupt_identify,
+  line_control,
+  modem_control,
+  line_state,
+  modem_state,
+  scratch
+};
 
 constexpr std::uint8_t enable_received = 0x01, enable_transmit_empty = 0x02, enable_line = 0x04,
                        enable_modem = 0x08;
 constexpr std::uint8_t line_data_ready = 0x01, line_overrun = 0x02, line_transmit_empty = 0x60;
 constexpr std::uint8_t modem_rts = 0x02;
-constexpr std::uint8_t id_none = 0x01, id_modem = 0x00, id_transmit_empty = 0x02, id_received = 0x04,
-                       id_line = 0x06, id_timeout = 0x0c;
+constexpr std::uint8_t id_none = 0x01, id_modem = 0x00, id_transmit_empty = 0x02,
+                       id_received = 0x04, id_line = 0x06, id_timeout = 0x0c;
 constexpr std::uint64_t base_clock_hz = 115200;
 // A divisor of 65535 would mean 9 seconds a character: nobody means that.
 constexpr std::uint64_t character_ns_max = 10'000'000;
@@ -26,8 +34,8 @@ std::size_t Serial::trigger_level() const {
 }
 
 std::uint64_t Serial::character_ns() const {
-  const unsigned bits = 1 + 5 + (lcr_ & 3u) + ((lcr_ & 0x08u) != 0 ? 1 : 0) +
-                        ((lcr_ & 0x04u) != 0 ? 2 : 1);
+  const unsigned bits =
+      1 + 5 + (lcr_ & 3u) + ((lcr_ & 0x08u) != 0 ? 1 : 0) + ((lcr_ & 0x04u) != 0 ? 2 : 1);
   const std::uint64_t divisor = divisor_ == 0 ? 0x10000 : divisor_;
   return std::min(bits * divisor * ns_per_second / base_clock_hz, character_ns_max);
 }
@@ -120,8 +128,10 @@ std::uint8_t Serial::read_register(unsigned index, std::uint64_t now_ns) {
       if (id == id_transmit_empty) transmit_pending_ = false;
       return static_cast<std::uint8_t>(id | (fifo_enabled() ? 0xc0 : 0));
     }
-    case line_control: return lcr_;
-    case modem_control: return mcr_;
+    case line_control:
+      return lcr_;
+    case modem_control:
+      return mcr_;
     case line_state: {
       const std::uint8_t value = line_status();
       overrun_ = false;
@@ -132,7 +142,8 @@ std::uint8_t Serial::read_register(unsigned index, std::uint64_t now_ns) {
       modem_deltas_ = 0;
       return value;
     }
-    default: return scratch_;
+    default:
+      return scratch_;
   }
 }
 
@@ -188,11 +199,20 @@ void Serial::write_register(unsigned index, std::uint8_t value) {
       if ((value & ~ier_ & enable_transmit_empty) != 0) transmit_pending_ = true;
       ier_ = value & 0x0f;
       return;
-    case interrupt_identify: write_fifo_control(value); return;
-    case line_control: lcr_ = value; return;
-    case modem_control: write_modem_control(value); return;
-    case scratch: scratch_ = value; return;
-    default: return;  // the status registers are read-only
+    case interrupt_identify:
+      write_fifo_control(value);
+      return;
+    case line_control:
+      lcr_ = value;
+      return;
+    case modem_control:
+      write_modem_control(value);
+      return;
+    case scratch:
+      scratch_ = value;
+      return;
+    default:
+      return;  // the status registers are read-only
   }
 }
 
@@ -203,27 +223,32 @@ void Serial::write(std::uint16_t port, unsigned, std::uint32_t value, std::uint6
 }
 
 void Serial::save(StateWriter& out) const {
-  for (const std::uint8_t value : {ier_, fcr_, lcr_, mcr_, scratch_}) out.u8(value);
+  for (const std::uint8_t value : {ier_, fcr_, lcr_, mcr_, scratch_})
+    out.u8(value);
   out.u16(divisor_);
   out.flag(overrun_);
   out.flag(transmit_pending_);
   out.u8(modem_deltas_);
-  for (const std::uint8_t value : fifo_) out.u8(value);
+  for (const std::uint8_t value : fifo_)
+    out.u8(value);
   out.u8(fifo_count_);
   out.u64(line_free_ns_);
   out.u64(output_bytes_);
   out.flag(irq_asserted_);
   out.u32(static_cast<std::uint32_t>(queue_.size()));
-  for (const std::uint8_t value : queue_) out.u8(value);
+  for (const std::uint8_t value : queue_)
+    out.u8(value);
 }
 
 bool Serial::load(StateReader& in) {
-  for (std::uint8_t* value : {&ier_, &fcr_, &lcr_, &mcr_, &scratch_}) *value = in.u8();
+  for (std::uint8_t* value : {&ier_, &fcr_, &lcr_, &mcr_, &scratch_})
+    *value = in.u8();
   divisor_ = in.u16();
   overrun_ = in.flag();
   transmit_pending_ = in.flag();
   modem_deltas_ = in.u8();
-  for (std::uint8_t& value : fifo_) value = in.u8();
+  for (std::uint8_t& value : fifo_)
+    value = in.u8();
   fifo_count_ = in.u8();
   in.require(fifo_count_ <= fifo_limit());
   line_free_ns_ = in.u64();

@@ -39,7 +39,8 @@ struct SerialBench final : SerialOutput {
 TEST_CASE("serial: what is written comes out at once, in order") {
   SerialBench bench;
   bench.set_up();
-  for (const char c : std::string_view("hello")) bench.out(0, static_cast<std::uint8_t>(c));
+  for (const char c : std::string_view("hello"))
+    bench.out(0, static_cast<std::uint8_t>(c));
   CHECK(bench.sent == "hello");
   CHECK(bench.in(5) == 0x60);
   CHECK(bench.serial.output_bytes() == 5);
@@ -85,7 +86,8 @@ TEST_CASE("serial: input arrives at line speed and without loss") {
   bench.set_up();
   bench.out(1, 0x01);
   std::string text;
-  for (int i = 0; i < 100; ++i) text.push_back(static_cast<char>(' ' + i % 64));
+  for (int i = 0; i < 100; ++i)
+    text.push_back(static_cast<char>(' ' + i % 64));
   CHECK(bench.type(text) == text.size());
   std::string got;
   while (got.size() < text.size()) {
@@ -134,7 +136,8 @@ TEST_CASE("serial: loopback") {
   bench.out(0, 'q');
   CHECK(bench.sent.empty());
   CHECK(bench.in(0) == 'q');
-  for (int i = 0; i < 17; ++i) bench.out(0, 'r');
+  for (int i = 0; i < 17; ++i)
+    bench.out(0, 'r');
   CHECK((bench.in(5) & 0x02) != 0);  // overrun, once
   CHECK((bench.in(5) & 0x02) == 0);
   bench.out(2, 0x03);

@@ -44,10 +44,10 @@ class Board final : InterruptLines, SerialOutput {
     bool bytes_only;
   };
   std::vector<PortRange> ports() {
-    return {{&pic, 0x20, 2, true},      {&pic, 0xa0, 2, true},     {&pic, 0x4d0, 2, true},
-            {&pit, 0x40, 4, true},      {&pit, 0x61, 1, true},     {&rtc, 0x70, 2, true},
-            {&serial, 0x3f8, 8, true},  {&acpi_pm, 0x600, 6, false}, {&reset, 0x64, 1, true},
-            {&reset, 0xcf9, 1, true},   {&pci_host, 0xcf8, 1, false}, {&pci_host, 0xcfc, 4, false}};
+    return {{&pic, 0x20, 2, true},     {&pic, 0xa0, 2, true},        {&pic, 0x4d0, 2, true},
+            {&pit, 0x40, 4, true},     {&pit, 0x61, 1, true},        {&rtc, 0x70, 2, true},
+            {&serial, 0x3f8, 8, true}, {&acpi_pm, 0x600, 6, false},  {&reset, 0x64, 1, true},
+            {&reset, 0xcf9, 1, true},  {&pci_host, 0xcf8, 1, false}, {&pci_host, 0xcfc, 4, false}};
   }
   std::vector<Device*> all() {
     return {&pic, &pit, &rtc, &lapic, &ioapic, &serial, &acpi_pm, &reset, &pci_host};
@@ -65,11 +65,24 @@ class HostileDriver {
       REQUIRE(device->deadline_ns() > now_);
     }
     switch (random_() % 8) {
-      case 0: case 1: case 2: case 3: access_port(board); break;
-      case 4: access_memory(board.lapic); break;
-      case 5: access_memory(board.ioapic); break;
-      case 6: access_msr(board.lapic); break;
-      default: type_or_acknowledge(board); break;
+      case 0:
+      case 1:
+      case 2:
+      case 3:
+        access_port(board);
+        break;
+      case 4:
+        access_memory(board.lapic);
+        break;
+      case 5:
+        access_memory(board.ioapic);
+        break;
+      case 6:
+        access_msr(board.lapic);
+        break;
+      default:
+        type_or_acknowledge(board);
+        break;
     }
   }
   std::uint64_t now() const { return now_; }
@@ -105,7 +118,8 @@ class HostileDriver {
     const std::uint32_t index = random_() % 4 == 0 ? 0x1b : 0x6e0;
     lapic.msr_read(index, into);
     lapic.set_tsc_offset(random_() % 3 == 0 ? random_() : 0);
-    lapic.msr_write(index, index == 0x1b ? (random_() & 0xfff'ff900) : now_ + random_() % 1000, now_);
+    lapic.msr_write(index, index == 0x1b ? (random_() & 0xfff'ff900) : now_ + random_() % 1000,
+                    now_);
     lapic.advance(now_);
   }
   void type_or_acknowledge(Board& board) {

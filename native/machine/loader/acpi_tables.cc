@@ -34,7 +34,8 @@ class Table {
   void u32(std::uint64_t value) { put(value, 4); }
   void u64(std::uint64_t value) { put(value, 8); }
   void text(std::string_view value, std::size_t width) {
-    for (std::size_t i = 0; i < width; ++i) u8(i < value.size() ? static_cast<std::uint8_t>(value[i]) : ' ');
+    for (std::size_t i = 0; i < width; ++i)
+      u8(i < value.size() ? static_cast<std::uint8_t>(value[i]) : ' ');
   }
   void zeros(std::size_t count) { bytes_.resize(bytes_.size() + count); }
   // A generic address structure: I/O space.
@@ -48,7 +49,8 @@ class Table {
   void set_checksum(std::size_t at, std::size_t covered) {
     std::uint8_t sum = 0;
     bytes_[at] = std::byte{0};
-    for (std::size_t i = 0; i < covered; ++i) sum += std::to_integer<std::uint8_t>(bytes_[i]);
+    for (std::size_t i = 0; i < covered; ++i)
+      sum += std::to_integer<std::uint8_t>(bytes_[i]);
     bytes_[at] = static_cast<std::byte>(-sum);
   }
   const std::vector<std::byte>& finish() {
@@ -61,7 +63,8 @@ class Table {
 
  private:
   void put(std::uint64_t value, unsigned size) {
-    for (unsigned i = 0; i < size; ++i) bytes_.push_back(static_cast<std::byte>(value >> (8 * i)));
+    for (unsigned i = 0; i < size; ++i)
+      bytes_.push_back(static_cast<std::byte>(value >> (8 * i)));
   }
   std::vector<std::byte> bytes_;
 };
@@ -127,26 +130,28 @@ Table make_fadt(std::uint64_t dsdt) {
   table.u8(0);
   table.u16(0xffff);  // C2 and C3 latencies: not supported
   table.u16(0xffff);
-  table.zeros(4);     // flush size and stride
-  table.u8(0);        // duty
+  table.zeros(4);  // flush size and stride
+  table.u8(0);     // duty
   table.u8(0);
-  table.u8(0);        // day alarm
-  table.u8(0);        // month alarm
-  table.u8(0x32);     // century register in CMOS
+  table.u8(0);     // day alarm
+  table.u8(0);     // month alarm
+  table.u8(0x32);  // century register in CMOS
   table.u16(boot_legacy | boot_no_vga | boot_no_msi);
   table.u8(0);
   table.u32(flag_wbinvd | flag_c1 | flag_no_sleep_button | flag_reset);
   table.io_address(Reset::reset_port, 8, 1);
-  table.u8(0x06);     // value to reset
-  table.u16(0);       // ARM flags
-  table.u8(1);        // minor revision
-  table.u64(0);       // FACS
+  table.u8(0x06);  // value to reset
+  table.u16(0);    // ARM flags
+  table.u8(1);     // minor revision
+  table.u64(0);    // FACS
   table.u64(dsdt);
   table.io_address(AcpiPm::event_port, 32, 2);
   table.io_address(0, 0, 0);
   table.io_address(AcpiPm::control_port, 16, 2);
-  for (int i = 0; i < 5; ++i) table.io_address(0, 0, 0);
-  for (int i = 0; i < 2; ++i) table.io_address(0, 0, 0);  // sleep control and status
+  for (int i = 0; i < 5; ++i)
+    table.io_address(0, 0, 0);
+  for (int i = 0; i < 2; ++i)
+    table.io_address(0, 0, 0);  // sleep control and status
   return table;
 }
 
@@ -174,9 +179,9 @@ Table make_madt() {
     table.u32(input);
     table.u16(flags);
   };
-  override_isa(0, 2, 0);                  // the timer
+  override_isa(0, 2, 0);                           // the timer
   override_isa(AcpiPm::irq, AcpiPm::irq, 0x000d);  // SCI: active high, level-triggered
-  table.u8(4);  // NMI
+  table.u8(4);                                     // NMI
   table.u8(6);
   table.u8(0xff);
   table.u16(0);

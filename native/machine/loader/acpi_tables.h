@@ -1,5 +1,6 @@
-// The ACPI tables of the machine: one CPU with its local APIC, the I/O APIC and its wiring, soft-off
-// and the power button, the reset register. All are constant, so a log needs to say nothing of them.
+// The ACPI tables of the machine: one CPU with its local APIC, the I/O APIC and its wiring,
+// soft-off and the power button, the reset register. All are constant, so a log needs to say
+// nothing of them.
 #pragma once
 
 #include <cstdint>

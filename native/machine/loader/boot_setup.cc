@@ -15,8 +15,8 @@ namespace {
 
 // What lies in the first MiB. The kernel copies all of it early and reuses the memory.
 constexpr std::uint64_t gdt_gpa = 0x1000, page_tables_gpa = 0x9000, boot_params_gpa = 0x10000,
-                        setup_data_gpa = 0x11000, cmdline_gpa = 0x20000,
-                        low_ram_end = 0x9fc00, high_ram_start = 0x100000;
+                        setup_data_gpa = 0x11000, cmdline_gpa = 0x20000, low_ram_end = 0x9fc00,
+                        high_ram_start = 0x100000;
 constexpr std::uint64_t identity_bytes = 4ull << 30;  // mapped one to one at entry, 2 MiB pages
 constexpr std::uint64_t mib = 1 << 20;
 
@@ -51,7 +51,8 @@ std::expected<void, std::string> load_segments(const ElfImage& elf, GuestMemory&
         "Cannot load kernel: it needs memory up to %llu MiB, the machine has %llu; raise --mem",
         mib_rounded_up(elf.end()), static_cast<unsigned long long>(memory.size_bytes() / mib)));
   }
-  for (const ElfSegment& segment : elf.segments) NM_CHECK(memory.write(segment.gpa, segment.bytes));
+  for (const ElfSegment& segment : elf.segments)
+    NM_CHECK(memory.write(segment.gpa, segment.bytes));
   return {};
 }
 
@@ -147,13 +148,13 @@ CpuSnapshot entry_state(std::uint64_t entry) {
   state.gpr[6] = boot_params_gpa;  // RSI
   state.segments.fill(flat_segment(data_selector, data_descriptor));
   state.segments[1] = flat_segment(code_selector, code_descriptor);
-  state.tr = {0, 0, 0xffff, 0x008b};   // a busy 64-bit TSS, as after reset
+  state.tr = {0, 0, 0xffff, 0x008b};  // a busy 64-bit TSS, as after reset
   state.ldtr = {0, 0, 0xffff, 0x0082};
   state.gdtr = {gdt_gpa, 4 * 8 - 1};
   state.cr0 = 0x8005'0033;  // PG, AM, WP, NE, ET, MP, PE
   state.cr3 = page_tables_gpa;
-  state.cr4 = 0x20;         // PAE
-  state.efer = 0x500;       // LME, LMA
+  state.cr4 = 0x20;    // PAE
+  state.efer = 0x500;  // LME, LMA
   state.dr[6] = 0xffff'0ff0;
   state.dr[7] = 0x400;
   state.fpu.x87[0] = 0x7f;  // FCW = 0x37f, as FNINIT leaves it

@@ -36,15 +36,16 @@ std::expected<ElfSegment, std::string> read_segment(std::span<const std::byte> f
     return std::unexpected(format_text("an ELF segment wants to be at physical address %#llx",
                                        static_cast<unsigned long long>(header.p_paddr)));
   }
-  return ElfSegment{header.p_paddr, file.subspan(header.p_offset, header.p_filesz),
-                    header.p_memsz};
+  return ElfSegment{header.p_paddr, file.subspan(header.p_offset, header.p_filesz), header.p_memsz};
 }
 
 std::expected<void, std::string> check_header(const Elf64_Ehdr& header) {
   if (header.e_ident[EI_CLASS] != ELFCLASS64) return std::unexpected("it is no 64-bit ELF file");
   if (header.e_ident[EI_DATA] != ELFDATA2LSB || header.e_machine != EM_X86_64) {
-    return std::unexpected(format_text("it is an ELF file for another machine (type %u), "
-                                       "not for x86-64", header.e_machine));
+    return std::unexpected(
+        format_text("it is an ELF file for another machine (type %u), "
+                    "not for x86-64",
+                    header.e_machine));
   }
   if (header.e_type != ET_EXEC && header.e_type != ET_DYN) {
     return std::unexpected("it is an ELF file, but no executable one");
@@ -86,8 +87,8 @@ std::expected<ElfImage, std::string> read_elf(std::span<const std::byte> file) {
     if (program.p_type != PT_LOAD || program.p_memsz == 0) continue;
     auto segment = read_segment(file, program);
     if (!segment) return std::unexpected(segment.error());
-    entry_inside |= image.entry >= segment->gpa &&
-                    image.entry - segment->gpa < segment->memory_bytes;
+    entry_inside |=
+        image.entry >= segment->gpa && image.entry - segment->gpa < segment->memory_bytes;
     image.segments.push_back(*segment);
   }
   if (!entry_inside) return std::unexpected("its entry point lies in none of its segments");

@@ -35,9 +35,9 @@ std::expected<Bytes, std::string> find_payload(Bytes file) {
   const std::uint64_t offset = base + value_at<std::uint32_t>(file, setup::payload_offset);
   const std::uint64_t length = value_at<std::uint32_t>(file, setup::payload_length);
   if (offset > file.size() || length > file.size() - offset) {
-    return std::unexpected(format_text(
-        "the file is cut off: its payload ends at byte %llu, the file at %zu",
-        static_cast<unsigned long long>(offset + length), file.size()));
+    return std::unexpected(
+        format_text("the file is cut off: its payload ends at byte %llu, the file at %zu",
+                    static_cast<unsigned long long>(offset + length), file.size()));
   }
   return file.subspan(offset, length);
 }
@@ -51,8 +51,7 @@ std::expected<KernelImage, std::string> read_bzimage(Bytes file) {
   if ((value_at<std::uint16_t>(file, setup::xload_flags) & setup::xload_64_bit) == 0) {
     return refuse("it is a 32-bit kernel; a 64-bit x86 kernel is needed");
   }
-  const std::size_t header_end =
-      setup::magic + value_at<std::uint8_t>(file, setup::jump_distance);
+  const std::size_t header_end = setup::magic + value_at<std::uint8_t>(file, setup::jump_distance);
   if (header_end < setup::init_size + 4 || header_end > setup::header_end_max ||
       header_end > file.size()) {
     return refuse("its setup header is damaged");
@@ -64,7 +63,9 @@ std::expected<KernelImage, std::string> read_bzimage(Bytes file) {
   auto elf = read_elf(unpacked->view());
   if (!elf) return refuse(elf.error());
   const Bytes header = file.subspan(setup::setup_sectors, header_end - setup::setup_sectors);
-  return KernelImage{std::move(*unpacked), std::move(*elf), {header.begin(), header.end()},
+  return KernelImage{std::move(*unpacked),
+                     std::move(*elf),
+                     {header.begin(), header.end()},
                      value_at<std::uint32_t>(file, setup::initrd_address_max)};
 }
 

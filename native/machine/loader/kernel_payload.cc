@@ -121,8 +121,10 @@ std::expected<UnpackedKernel, std::string> unpack_kernel(std::span<const std::by
   const Format* format = format_of(payload);
   if (format == nullptr) return std::unexpected("its payload is packed in an unknown format");
   if (format->unpack == nullptr) {
-    return std::unexpected(format_text("its payload is %s; LZ4, Zstandard, gzip and xz are "
-                                       "supported", format->name));
+    return std::unexpected(
+        format_text("its payload is %s; LZ4, Zstandard, gzip and xz are "
+                    "supported",
+                    format->name));
   }
   const std::uint32_t size = u32_at(payload, payload.size() - 4);
   if (size == 0 || size > unpacked_kernel_bytes_max) {

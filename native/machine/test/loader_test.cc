@@ -26,10 +26,9 @@ std::string refusal(Bytes file) {
 
 FileBytes pack_lz4(const FileBytes& file) {
   FileBytes packed(8 + static_cast<std::size_t>(LZ4_compressBound(static_cast<int>(file.size()))));
-  const int size = LZ4_compress_default(reinterpret_cast<const char*>(file.data()),
-                                        reinterpret_cast<char*>(packed.data() + 8),
-                                        static_cast<int>(file.size()),
-                                        static_cast<int>(packed.size()) - 8);
+  const int size = LZ4_compress_default(
+      reinterpret_cast<const char*>(file.data()), reinterpret_cast<char*>(packed.data() + 8),
+      static_cast<int>(file.size()), static_cast<int>(packed.size()) - 8);
   put_value(packed, 0, std::uint32_t{0x184c2102});
   put_value(packed, 4, static_cast<std::uint32_t>(size));
   packed.resize(8 + static_cast<std::size_t>(size));
@@ -140,7 +139,8 @@ TEST_CASE("loader: damaged bzImages are refused") {
   put_value(other, setup::xload_flags, std::uint16_t{0});
   CHECK(refusal(other) == "it is a 32-bit kernel; a 64-bit x86 kernel is needed");
   FileBytes text(1000, std::byte{'t'});
-  for (std::size_t i = 0; i < text.size(); i += 7) text[i] = static_cast<std::byte>(i * i);
+  for (std::size_t i = 0; i < text.size(); i += 7)
+    text[i] = static_cast<std::byte>(i * i);
   other = make_bzimage(pack_lz4(text), 1000);
   CHECK(refusal(other) == "it holds no ELF kernel");
 }
@@ -178,7 +178,8 @@ TEST_CASE("loader: boot structures are where the CPU state says") {
   const std::uint64_t rsdp = u32_at(params + setup::acpi_rsdp);
   for (unsigned i = 0; i < 36; i += 4) {
     const std::uint32_t word = u32_at(rsdp + i);
-    for (unsigned shift = 0; shift < 32; shift += 8) sum += static_cast<std::uint8_t>(word >> shift);
+    for (unsigned shift = 0; shift < 32; shift += 8)
+      sum += static_cast<std::uint8_t>(word >> shift);
   }
   CHECK(sum == 0);
 }
@@ -193,8 +194,9 @@ TEST_CASE("loader: what does not fit is refused with the remedy") {
         "Cannot load initrd: it has 40 MiB, beside the kernel there are 29; raise --mem");
   state = set_up_boot(config_of(32), make_tiny_elf(20 << 20), {}, *memory);
   REQUIRE_FALSE(state.has_value());
-  CHECK(state.error() == "Cannot load kernel: it needs memory up to 42 MiB, the machine has 32; "
-                         "raise --mem");
+  CHECK(state.error() ==
+        "Cannot load kernel: it needs memory up to 42 MiB, the machine has 32; "
+        "raise --mem");
 }
 
 TEST_CASE("loader: RAM above the device hole is announced") {
@@ -219,7 +221,8 @@ TEST_CASE("config: limits with a clear line each") {
   };
   CHECK(check_machine_config(config_of(32)).has_value());
   CHECK(check_machine_config(config_of(64 << 10)).has_value());
-  CHECK(refused(config_of(31)).ends_with("31 MiB of memory are too few; give at least 32 with --mem"));
+  CHECK(refused(config_of(31))
+            .ends_with("31 MiB of memory are too few; give at least 32 with --mem"));
   CHECK(refused(config_of(1 << 20)).ends_with("too many; give at most 65536 with --mem"));
   MachineConfig config = config_of(64);
   config.cmdline = std::string(2048, 'x');
@@ -245,7 +248,7 @@ TEST_CASE("loader: mutated files never get past the checks") {
       const std::uint64_t flips = 1 + random() % 6;
       // Most damage goes where the structure is: into the first KiB, or the payload's start.
       for (std::uint64_t i = 0; i < flips; ++i) {
-        const std::size_t at = random() % 3 == 0 ? random() % file.size()
+        const std::size_t at = random() % 3 == 0   ? random() % file.size()
                                : random() % 2 == 0 ? 0x1f1 + random() % 0x80
                                                    : random() % 200;
         file[at % file.size()] = static_cast<std::byte>(random());
