@@ -9,6 +9,9 @@ export type VmEntry =
   | { readonly kind: "chunk"; readonly chunk: Uint8Array }
   | { readonly kind: "remove" };
 
+/** One piece of console input. Larger pastes are cut into pieces by the client. */
+export const inputBytesMax = 4096;
+
 const chunkTag = 0;
 const removeTag = 1;
 

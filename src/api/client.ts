@@ -1,0 +1,204 @@
+/**
+ * The client of a node's local API, for the command line. Says in one line when there is no node to
+ * talk to. Holds no connection between calls.
+ */
+import { type IncomingMessage, request } from "node:http";
+import { Readable } from "node:stream";
+import { cannot, UserError } from "../user_error.ts";
+import { readLines } from "./ndjson.ts";
+import { errorOf } from "./problem.ts";
+import type {
+  ConsoleLine,
+  CreateLine,
+  Input,
+  NodeView,
+  Problem,
+  Status,
+  VmRequest,
+  VmView,
+} from "./schemas.ts";
+import { apiSocketPath } from "./socket_path.ts";
+
+/** The node does not answer at all: it is down, or was killed while it answered. */
+export class NodeGoneError extends UserError {
+  override name = "NodeGoneError";
+}
+
+/** An answer that is no stream must be there by then. */
+const answerMs = 120_000;
+const answerBytesMax = 64 * 1024 * 1024;
+
+interface Call {
+  readonly method?: "GET" | "POST" | "DELETE";
+  readonly body?: object;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export class ApiClient {
+  readonly #dataDir: string;
+
+  constructor(dataDir: string) {
+    this.#dataDir = dataDir;
+  }
+
+  status(): Promise<Status> {
+    return this.#json("/v1/status");
+  }
+
+  async nodes(): Promise<NodeView[]> {
+    return (await this.#json<{ nodes: NodeView[] }>("/v1/nodes")).nodes;
+  }
+
+  async ticket(): Promise<string> {
+    return (await this.#json<{ ticket: string }>("/v1/ticket")).ticket;
+  }
+
+  async vms(): Promise<VmView[]> {
+    return (await this.#json<{ vms: VmView[] }>("/v1/vms")).vms;
+  }
+
+  vm(name: string): Promise<VmView> {
+    return this.#json(vmPath(name));
+  }
+
+  async stop(name: string): Promise<void> {
+    await this.#json(`${vmPath(name)}/stop`, { method: "POST", body: {} });
+  }
+
+  async remove(name: string): Promise<void> {
+    await this.#json(vmPath(name), { method: "DELETE" });
+  }
+
+  /** Resolves when the input is committed. */
+  async input(name: string, body: Input, options: { signal?: AbortSignal } = {}): Promise<void> {
+    await this.#json(`${vmPath(name)}/input`, { method: "POST", body, ...options });
+  }
+
+  async create(
+    body: VmRequest,
+    options: { readonly onProgress: (text: string) => void; readonly signal?: AbortSignal },
+  ): Promise<VmView> {
+    const { signal } = options;
+    const lines = this.#lines<CreateLine>("/v1/vms", { method: "POST", body, signal });
+    for await (const line of lines) {
+      if ("progress" in line) options.onProgress(line.progress);
+      else if ("problem" in line) throw errorOf(line.problem);
+      else return line.vm;
+    }
+    throw this.#gone("it ended while it answered");
+  }
+
+  /** Console output from `offset` on, as the node sends it. */
+  async *console(
+    name: string,
+    query: { readonly offset: number; readonly follow: boolean; readonly signal?: AbortSignal },
+  ): AsyncGenerator<{ readonly offset: number; readonly bytes: Buffer; readonly closed: boolean }> {
+    const { offset, follow, signal } = query;
+    const path = `${vmPath(name)}/console?offset=${offset}&follow=${follow}`;
+    for await (const line of this.#lines<ConsoleLine>(path, { signal })) {
+      if ("problem" in line) throw errorOf(line.problem);
+      const bytes = Buffer.from(line.data, "base64");
+      yield { offset: line.offset, bytes, closed: line.closed };
+    }
+  }
+
+  async #json<T>(path: string, call: Call = {}): Promise<T> {
+    const limit = AbortSignal.timeout(answerMs);
+    const signal = call.signal === undefined ? limit : AbortSignal.any([limit, call.signal]);
+    const response = await this.#request(path, { ...call, signal });
+    return JSON.parse(await this.#text(response)) as T;
+  }
+
+  async *#lines<T>(path: string, call: Call): AsyncGenerator<T> {
+    const response = await this.#request(path, call);
+    try {
+      yield* readLines(response) as AsyncGenerator<T>;
+    } catch (error) {
+      if (error instanceof UserError || call.signal?.aborted === true) throw error;
+      throw this.#gone("it ended while it answered");
+    } finally {
+      response.destroy();
+    }
+  }
+
+  async #request(path: string, call: Call): Promise<IncomingMessage> {
+    const response = await this.#send(path, call);
+    const status = response.statusCode ?? 500;
+    if (status < 400) return response;
+    const text = await this.#text(response);
+    let problem: Problem;
+    try {
+      problem = JSON.parse(text) as Problem;
+    } catch {
+      throw this.#gone(`it answered with status ${status}`);
+    }
+    throw errorOf(problem);
+  }
+
+  #send(path: string, call: Call): Promise<IncomingMessage> {
+    return new Promise((resolve, reject) => {
+      let socket: ReturnType<typeof apiSocketPath>;
+      try {
+        socket = apiSocketPath(this.#dataDir);
+      } catch {
+        reject(this.#gone("no node has used that data directory"));
+        return;
+      }
+      const body = call.body === undefined ? null : JSON.stringify(call.body);
+      const outgoing = request({
+        socketPath: socket.path,
+        path,
+        method: call.method ?? "GET",
+        agent: false,
+        headers: body === null ? {} : { "content-type": "application/json" },
+        ...(call.signal === undefined ? {} : { signal: call.signal }),
+      });
+      outgoing.once("socket", (stream) => stream.once("connect", () => socket.release()));
+      outgoing.once("response", resolve);
+      outgoing.once("error", (error: NodeJS.ErrnoException) => {
+        reject(call.signal?.aborted === true ? error : this.#gone(trouble(error)));
+      });
+      outgoing.end(body ?? undefined);
+    });
+  }
+
+  async #text(response: IncomingMessage): Promise<string> {
+    const parts: Buffer[] = [];
+    let bytes = 0;
+    try {
+      for await (const part of Readable.from(response)) {
+        bytes += (part as Buffer).length;
+        if (bytes > answerBytesMax) throw new RangeError("its answer is too long");
+        parts.push(part as Buffer);
+      }
+    } catch (error) {
+      throw this.#gone(trouble(error as Error));
+    }
+    return Buffer.concat(parts).toString("utf8");
+  }
+
+  #gone(why: string): NodeGoneError {
+    const remedy = "start one with: node-mesh up (or say which node with --data)";
+    const { message } = cannot("reach the node of", this.#dataDir, { why, remedy });
+    return new NodeGoneError(message, { kind: "unavailable" });
+  }
+}
+
+function vmPath(name: string): string {
+  return `/v1/vms/${encodeURIComponent(name)}`;
+}
+
+function trouble(error: NodeJS.ErrnoException): string {
+  switch (error.code) {
+    case "ENOENT":
+    case "ECONNREFUSED":
+      return "it is not running";
+    case "EACCES":
+      return "it belongs to another user";
+    case "ECONNRESET":
+    case "EPIPE":
+      return "it ended while it answered";
+    default:
+      return error.message;
+  }
+}

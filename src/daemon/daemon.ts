@@ -1,0 +1,180 @@
+/**
+ * One node: composes the mesh, the VMs held here and the local API, and ends them in order. Must
+ * never block its thread: heartbeats of all groups live on it.
+ */
+import { accessSync, constants, mkdirSync, readFileSync } from "node:fs";
+import { cpus, totalmem } from "node:os";
+import { join } from "node:path";
+import { type Mesh, openMesh } from "../../mesh/mod.ts";
+import { type ApiServer, startApi } from "../api/server.ts";
+import { assetPath, storageWorker } from "../assets.ts";
+import { cannot, oneLine } from "../user_error.ts";
+import { version } from "../version.ts";
+import { VmmProcess, type VmmFactory } from "../vm/vmm_process.ts";
+import { openNodeLog, type NodeLog } from "./node_log.ts";
+import { serveMembers } from "./member_service.ts";
+import { VmCreator } from "./vm_creator.ts";
+import { VmHost } from "./vm_host.ts";
+import { VmRouter } from "./vm_router.ts";
+
+/** Changes within this time are announced together. */
+const announceMs = 200;
+/** Capacity changes without an event of ours. */
+const refreshMs = 5_000;
+
+export interface DaemonOptions {
+  readonly dataDir: string;
+  readonly listen: readonly string[];
+  readonly name: string;
+  readonly meshKey?: Uint8Array;
+  readonly bootstrap?: readonly string[];
+}
+
+export interface Daemon {
+  readonly mesh: Mesh;
+  readonly host: VmHost;
+  readonly router: VmRouter;
+  readonly creator: VmCreator;
+  readonly log: NodeLog;
+  readonly startedMs: number;
+  stop(): Promise<void>;
+}
+
+export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
+  const log = openNodeLog(prepareDirectory(options.dataDir));
+  const ends: (() => unknown)[] = [() => log.close()];
+  try {
+    const mesh = await open(options, log);
+    ends.unshift(() => mesh.stop());
+    return await compose(mesh, { ...options, log, ends });
+  } catch (error) {
+    await endAll(ends);
+    throw error;
+  }
+}
+
+/** The log's place, in a directory that only its owner can enter. */
+function prepareDirectory(path: string): string {
+  try {
+    mkdirSync(path, { recursive: true, mode: 0o700 });
+    accessSync(path, constants.W_OK | constants.X_OK);
+  } catch (error) {
+    const remedy = "give another directory with --data";
+    throw cannot("use data directory", path, { why: oneLine(error), remedy });
+  }
+  return join(path, "node.log");
+}
+
+function open(options: DaemonOptions, log: NodeLog): Promise<Mesh> {
+  return openMesh({
+    log,
+    dataDir: options.dataDir,
+    listen: options.listen,
+    name: options.name,
+    workerSource: storageWorker,
+    ...(options.meshKey === undefined ? {} : { meshKey: options.meshKey }),
+    ...(options.bootstrap === undefined ? {} : { bootstrap: options.bootstrap }),
+  });
+}
+
+async function compose(
+  mesh: Mesh,
+  options: DaemonOptions & { readonly log: NodeLog; readonly ends: (() => unknown)[] },
+): Promise<Daemon> {
+  const { ends, log } = options;
+  const directory = join(options.dataDir, "run");
+  const monitor = assetPath("vmm", { directory });
+  const factory: VmmFactory = (handlers) => new VmmProcess(monitor, handlers);
+  let host: VmHost | null = null;
+  const announcer = new Announcer(() => {
+    if (host !== null) announce(mesh, host);
+  });
+  host = new VmHost({ mesh, factory, log, onChange: () => announcer.changed() });
+  ends.unshift(
+    () => host?.close(),
+    () => announcer.close(),
+  );
+  await host.start();
+  ends.unshift(serveMembers(mesh, host));
+  const router = new VmRouter(mesh);
+  const creator = new VmCreator({ mesh, host, router, factory, directory });
+  const daemon: Daemon = {
+    mesh,
+    host,
+    router,
+    creator,
+    log,
+    startedMs: Date.now(),
+    stop: () => endAll(ends),
+  };
+  const api: ApiServer = await startApi(daemon, { dataDir: options.dataDir });
+  ends.unshift(() => api.close());
+  announcer.changed();
+  log.info({ node: mesh.id, addresses: mesh.node.addresses() }, "the node is up");
+  return daemon;
+}
+
+/** Each part ends even if the one before it failed to. */
+async function endAll(ends: (() => unknown)[]): Promise<void> {
+  for (const end of ends.splice(0)) {
+    try {
+      await end();
+    } catch {
+      // Nothing can be done for a part that does not end; the process is about to.
+    }
+  }
+}
+
+function announce(mesh: Mesh, host: VmHost): void {
+  mesh.directory.announce({
+    version,
+    capacity: {
+      memory_bytes: totalmem(),
+      memory_free_bytes: Math.floor(host.memoryFreeBytes()),
+      cpus: cpus().length,
+      load_percent: loadPercent(),
+    },
+    vms: host.all().map((vm) => {
+      const status = vm.status();
+      return {
+        id: vm.spec.id,
+        name: vm.spec.name,
+        specHash: vm.spec.kernelSha256.slice(0, 16),
+        role: status.role,
+        term: status.term,
+        leader: status.leader,
+        position: status.chunkCount,
+        state: status.state,
+      };
+    }),
+  });
+}
+
+function loadPercent(): number {
+  const load = Number.parseFloat(readFileSync("/proc/loadavg", "latin1"));
+  return Math.round((100 * load) / Math.max(1, cpus().length));
+}
+
+/** Gathers changes, so that a busy moment is one announcement. */
+class Announcer {
+  readonly #announce: () => void;
+  #timer: NodeJS.Timeout | null = null;
+  readonly #refresh: NodeJS.Timeout;
+
+  constructor(announce: () => void) {
+    this.#announce = announce;
+    this.#refresh = setInterval(() => this.changed(), refreshMs).unref();
+  }
+
+  changed(): void {
+    this.#timer ??= setTimeout(() => {
+      this.#timer = null;
+      this.#announce();
+    }, announceMs).unref();
+  }
+
+  close(): void {
+    clearInterval(this.#refresh);
+    if (this.#timer !== null) clearTimeout(this.#timer);
+  }
+}

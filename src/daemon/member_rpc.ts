@@ -1,0 +1,91 @@
+/**
+ * What nodes ask each other about VMs: the definitions that both ends share. Each request and
+ * answer is checked against its schema at both ends.
+ */
+import { type Static, Type } from "@sinclair/typebox";
+import { defineRpc, defineRpcStream } from "../../mesh/mod.ts";
+import { consoleReadBytesMax } from "../vm/console_hub.ts";
+import { CopyStatusSchema, inputBytesMax } from "../vm/vm_entries.ts";
+import { limitsOfVm, vmNamePattern } from "../vm/vm_spec.ts";
+
+const vmId = Type.String({ pattern: "^[0-9a-f]{32}$" });
+const name = Type.String({ pattern: vmNamePattern });
+const count = Type.Integer({ minimum: 0 });
+const spec = Type.Uint8Array({ maxByteLength: limitsOfVm.specBytesMax });
+const empty = Type.Object({});
+
+/** Keeps a name for a VM that is being made; refused when the node knows the name otherwise. */
+export const VM_RESERVE = defineRpc({
+  name: "vm.reserve",
+  request: Type.Object({ id: vmId, name }),
+  response: Type.Object({ taken: Type.Boolean() }),
+});
+
+/** Become a member: fetch the images, store the VM. An error is the reason of the refusal. */
+export const VM_CREATE = defineRpc({
+  name: "vm.create",
+  request: Type.Object({ spec }),
+  response: empty,
+});
+
+/** Undo of `vm.create`, by the VM's owner, while the VM never ran. */
+export const VM_ABANDON = defineRpc({
+  name: "vm.abandon",
+  request: Type.Object({ id: vmId }),
+  response: empty,
+});
+
+export const VmReportSchema = Type.Object({ spec, status: CopyStatusSchema });
+export type VmReport = Static<typeof VmReportSchema>;
+
+/** The copies on this node: of one VM by id or name, or of all. */
+export const VM_REPORT = defineRpc({
+  name: "vm.report",
+  request: Type.Object({ id: Type.Optional(vmId), name: Type.Optional(name) }),
+  response: Type.Object({
+    reports: Type.Array(VmReportSchema, { maxItems: 1024 }),
+    /** The VM that was asked for existed and was removed. */
+    removed: Type.Boolean(),
+  }),
+});
+
+export const VM_CONSOLE = defineRpcStream({
+  name: "vm.console",
+  request: Type.Object({ id: vmId, offset: count, follow: Type.Boolean() }),
+  item: Type.Object({
+    offset: count,
+    bytes: Type.Uint8Array({ maxByteLength: consoleReadBytesMax }),
+    end: count,
+    closed: Type.Boolean(),
+  }),
+});
+
+/** `moved`: this node is not the primary now; ask again where it is. */
+const actionResult = Type.Object({
+  result: Type.Union([Type.Literal("done"), Type.Literal("moved"), Type.Literal("ended")]),
+});
+
+export const VM_INPUT = defineRpc({
+  name: "vm.input",
+  request: Type.Object({
+    id: vmId,
+    source: count,
+    seq: Type.Integer({ minimum: 1 }),
+    data: Type.Uint8Array({ maxByteLength: inputBytesMax }),
+  }),
+  response: actionResult,
+});
+
+export const VM_STOP = defineRpc({
+  name: "vm.stop",
+  request: Type.Object({ id: vmId }),
+  response: actionResult,
+});
+
+export const VM_REMOVE = defineRpc({
+  name: "vm.remove",
+  request: Type.Object({ id: vmId }),
+  response: actionResult,
+});
+
+export type ActionResult = Static<typeof actionResult>["result"];

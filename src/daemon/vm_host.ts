@@ -1,0 +1,246 @@
+/**
+ * The VMs that this node is a member of: opened when the node starts, made and forgotten when the
+ * mesh says so. Owns the supervisors and their groups. Whether a VM may come here is decided in
+ * one place, `admit`.
+ */
+import { readFileSync } from "node:fs";
+import { totalmem } from "node:os";
+import type { Group, Mesh, NodeId } from "../../mesh/mod.ts";
+import { oneLine } from "../user_error.ts";
+import { type SupervisorLog, VmSupervisor } from "../vm/vm_supervisor.ts";
+import { checkSpec, decodeSpec, encodeSpec, type VmSpec } from "../vm/vm_spec.ts";
+import type { VmmFactory } from "../vm/vmm_process.ts";
+import { VM_REPORT } from "./member_rpc.ts";
+
+export const hostLimits = {
+  /** VMs of one node, witnesses included. */
+  vmsMax: 256,
+  /** Part of this machine's memory that guests may be given. */
+  memoryShare: 0.8,
+  /** Left free for the machine itself, whatever is lent. */
+  memoryReserveBytes: 128 * 1024 * 1024,
+  /** A name stays reserved for a VM that is being made. */
+  reservationMs: 60_000,
+  /** A member without a leader for so long asks the others whether the VM is gone. */
+  orphanMs: 10_000,
+  /** A leader tells its followers of the removal before it forgets the VM itself. */
+  removalGraceMs: 3_000,
+} as const;
+
+interface Hosted {
+  readonly supervisor: VmSupervisor;
+  readonly group: Group;
+  leaderlessSince: number | null;
+}
+
+export interface VmHostOptions {
+  readonly mesh: Mesh;
+  readonly factory: VmmFactory;
+  readonly log: SupervisorLog;
+  readonly onChange: () => void;
+}
+
+export class VmHost {
+  readonly #mesh: Mesh;
+  readonly #options: VmHostOptions;
+  readonly #hosted = new Map<string, Hosted>();
+  readonly #opening = new Map<string, Promise<void>>();
+  readonly #reserved = new Map<string, { readonly id: string; readonly untilMs: number }>();
+  #sweep: NodeJS.Timeout | null = null;
+  #closed = false;
+
+  constructor(options: VmHostOptions) {
+    this.#options = options;
+    this.#mesh = options.mesh;
+  }
+
+  /** Opens what this node was a member of before it stopped. */
+  async start(): Promise<void> {
+    for (const info of this.#mesh.groups.list()) {
+      try {
+        await this.#open(decodeSpec(info.info));
+      } catch (error) {
+        this.#options.log.warn({ group: info.id, why: oneLine(error) }, "a VM cannot be opened");
+      }
+    }
+    this.#sweep = setInterval(() => this.#findOrphans(), hostLimits.orphanMs / 2);
+    this.#sweep.unref();
+  }
+
+  all(): VmSupervisor[] {
+    return [...this.#hosted.values()].map((hosted) => hosted.supervisor);
+  }
+
+  byId(id: string): VmSupervisor | null {
+    return this.#hosted.get(id)?.supervisor ?? null;
+  }
+
+  byName(name: string): VmSupervisor | null {
+    return this.all().find((supervisor) => supervisor.spec.name === name) ?? null;
+  }
+
+  wasRemoved(id: string): boolean {
+    return this.#mesh.groups.isDestroyed(id);
+  }
+
+  /** Guest memory that this node would still give. */
+  memoryFreeBytes(): number {
+    const given = this.all()
+      .filter((vm) => vm.isReplica && vm.state !== "ended")
+      .reduce((sum, vm) => sum + vm.spec.memoryBytes, 0);
+    const lent = totalmem() * hostLimits.memoryShare - given;
+    return Math.max(0, Math.min(lent, memoryAvailableBytes() - hostLimits.memoryReserveBytes));
+  }
+
+  /** True when another VM has the name, or is being made with it. */
+  reserve(name: string, id: string): boolean {
+    const now = performance.now();
+    for (const [key, entry] of this.#reserved) {
+      if (entry.untilMs < now) this.#reserved.delete(key);
+    }
+    const known = this.byName(name);
+    if (known !== null && known.spec.id !== id) return true;
+    const held = this.#reserved.get(name);
+    if (held !== undefined && held.id !== id) return true;
+    this.#reserved.set(name, { id, untilMs: now + hostLimits.reservationMs });
+    return false;
+  }
+
+  /** Takes a VM in, or throws the reason why not. The same VM twice is one VM. */
+  async create(given: VmSpec, options: { from: NodeId; signal: AbortSignal }): Promise<void> {
+    const spec = checkSpec(given);
+    if (this.#hosted.has(spec.id)) return;
+    const me = this.#admit(spec);
+    if (me.role === "replica") {
+      const from = [options.from, ...spec.members.map((member) => member.id)];
+      await this.#fetchImages(spec, { from, signal: options.signal });
+    }
+    const { id: groupId, members } = spec;
+    await this.#mesh.groups.create({ groupId, members, info: encodeSpec(spec) });
+    await this.#open(spec);
+  }
+
+  /** Forgets a VM for good: its copy, its log, its place in the mesh. */
+  async destroy(id: string): Promise<void> {
+    const hosted = this.#hosted.get(id);
+    this.#hosted.delete(id);
+    await hosted?.supervisor.close();
+    await this.#mesh.groups.destroy(id);
+    this.#dropImages(hosted?.supervisor.spec ?? null);
+    this.#options.onChange();
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    if (this.#sweep !== null) clearInterval(this.#sweep);
+    await Promise.allSettled(this.#opening.values());
+    await Promise.allSettled(this.all().map((supervisor) => supervisor.close()));
+  }
+
+  #admit(spec: VmSpec): VmSpec["members"][number] {
+    const me = spec.members.find((member) => member.id === this.#mesh.id);
+    if (me === undefined) throw new Error("it was not asked to be a member");
+    if (this.wasRemoved(spec.id)) throw new Error("that VM was removed");
+    if (this.#hosted.size >= hostLimits.vmsMax) throw new Error("it holds as many VMs as it may");
+    if (this.reserve(spec.name, spec.id)) throw new Error("it knows another VM of that name");
+    if (me.role === "replica" && this.memoryFreeBytes() < spec.memoryBytes) {
+      throw new Error("it has too little free memory");
+    }
+    return me;
+  }
+
+  #open(spec: VmSpec): Promise<void> {
+    const running = this.#opening.get(spec.id);
+    if (running !== undefined || this.#hosted.has(spec.id)) return running ?? Promise.resolve();
+    const opening = this.#openNow(spec).finally(() => this.#opening.delete(spec.id));
+    this.#opening.set(spec.id, opening);
+    return opening;
+  }
+
+  async #openNow(spec: VmSpec): Promise<void> {
+    const supervisor = new VmSupervisor({
+      spec,
+      self: this.#mesh.id,
+      factory: this.#options.factory,
+      images: () => this.#fetchImages(spec, { from: spec.members.map((member) => member.id) }),
+      log: this.#options.log,
+      onChange: this.#options.onChange,
+      onRemoved: () => this.#removed(spec.id),
+      now: () => performance.now(),
+    });
+    const group = await this.#mesh.groups.open(spec.id, supervisor);
+    if (this.#closed) {
+      await supervisor.close();
+      return;
+    }
+    this.#hosted.set(spec.id, { supervisor, group, leaderlessSince: null });
+    supervisor.start(group);
+    this.#options.onChange();
+  }
+
+  async #fetchImages(
+    spec: VmSpec,
+    options: { readonly from: readonly NodeId[]; readonly signal?: AbortSignal },
+  ): Promise<{ kernel: string; initrd: string | null }> {
+    const from = options.from.filter((id) => id !== this.#mesh.id);
+    const signal = options.signal ?? new AbortController().signal;
+    const fetch = (hash: string): Promise<string> => this.#mesh.blobs.fetch(hash, { from, signal });
+    const kernel = await fetch(spec.kernelSha256);
+    const initrd = spec.initrdSha256 === null ? null : await fetch(spec.initrdSha256);
+    return { kernel, initrd };
+  }
+
+  #dropImages(spec: VmSpec | null): void {
+    if (spec === null) return;
+    const used = new Set(this.all().flatMap((vm) => [vm.spec.kernelSha256, vm.spec.initrdSha256]));
+    for (const hash of [spec.kernelSha256, spec.initrdSha256]) {
+      if (hash !== null && !used.has(hash)) void this.#mesh.blobs.remove(hash);
+    }
+  }
+
+  /** A leader stays a moment: its followers learn from it that the removal is committed. */
+  #removed(id: string): void {
+    const leads = this.#hosted.get(id)?.group.soft.role === "leader";
+    const pauseMs = leads ? hostLimits.removalGraceMs : 0;
+    setTimeout(() => {
+      if (this.#closed) return;
+      this.destroy(id).catch((error: unknown) => {
+        this.#options.log.warn({ vm: id, why: oneLine(error) }, "a removed VM leaves traces");
+      });
+    }, pauseMs).unref();
+  }
+
+  /** A member that missed the removal has nobody left to hear it from but by asking. */
+  #findOrphans(): void {
+    const now = performance.now();
+    for (const [id, hosted] of this.#hosted) {
+      if (hosted.supervisor.leader !== null) {
+        hosted.leaderlessSince = null;
+        continue;
+      }
+      hosted.leaderlessSince ??= now;
+      if (now - hosted.leaderlessSince < hostLimits.orphanMs) continue;
+      hosted.leaderlessSince = now;
+      void this.#askIfRemoved(id, hosted.supervisor.spec);
+    }
+  }
+
+  async #askIfRemoved(id: string, spec: VmSpec): Promise<void> {
+    for (const member of spec.members) {
+      if (member.id === this.#mesh.id || !this.#mesh.node.isConnected(member.id)) continue;
+      try {
+        const signal = AbortSignal.timeout(hostLimits.orphanMs);
+        const answer = await this.#mesh.node.rpc.call(member.id, VM_REPORT, { id }, { signal });
+        if (answer.removed) return await this.destroy(id);
+      } catch {
+        // It is asked again with the next sweep.
+      }
+    }
+  }
+}
+
+/** What Linux thinks can be used without swapping. */
+function memoryAvailableBytes(): number {
+  const match = /^MemAvailable:\s+(\d+) kB$/m.exec(readFileSync("/proc/meminfo", "utf8"));
+  return match?.[1] === undefined ? 0 : Number(match[1]) * 1024;
+}
