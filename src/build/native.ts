@@ -9,6 +9,9 @@ import { CommandError, capture, mustRunVisibly, progress, script } from "./_comm
 import { paths } from "./paths.ts";
 import { setUp } from "./setup.ts";
 
+/** The longest that one native test program may take, sanitizers included. */
+const nativeTestSecondsMax = 900;
+
 export type NativeVariant = "release" | "sanitized";
 
 const directories: Record<NativeVariant, string> = {
@@ -80,6 +83,8 @@ export function nativeTestCommand(variant: NativeVariant): readonly string[] {
     directories[variant],
     "--output-on-failure",
     "--no-tests=error",
+    "--timeout",
+    String(nativeTestSecondsMax),
     `-j${availableParallelism()}`,
   ];
 }

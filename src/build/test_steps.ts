@@ -6,6 +6,7 @@ import { globSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { mustRunVisibly } from "./_command.ts";
 import type { Step } from "./_steps.ts";
+import { debianKernel } from "./guest.ts";
 import { buildNative, nativeTestCommand } from "./native.ts";
 import { paths } from "./paths.ts";
 
@@ -13,6 +14,11 @@ export type Suite = "unit" | "simulation" | "integration";
 
 /** The longest that one test may take before the runner ends it. */
 const testMsMax = 15 * 60 * 1000;
+
+/** What tests find in their environment: the binary, and a kernel of Debian's to boot. */
+function testEnvironment(): Record<string, string> {
+  return { NODE_MESH_BINARY: paths.binary, NODE_MESH_TEST_KERNEL: debianKernel() };
+}
 
 const places = ["mesh", "src", "test", "examples"];
 const integrationPlaces = /^(test\/(matrix|chaos|e2e|integration|binary)|examples|src\/demo)\//;
@@ -60,7 +66,7 @@ export function suiteStep(
           `--test-timeout=${testMsMax}`,
           ...files,
         ],
-        { cwd: paths.root, env: { NODE_MESH_BINARY: paths.binary } },
+        { cwd: paths.root, env: testEnvironment() },
       );
     },
   };
@@ -74,7 +80,7 @@ export const nativeBuildStep: Step = {
 export const nativeTestStep: Step = {
   name: "native tests",
   needs: [nativeBuildStep.name],
-  run: () => mustRunVisibly(nativeTestCommand("release")),
+  run: () => mustRunVisibly(nativeTestCommand("release"), { env: testEnvironment() }),
 };
 
 export const sanitizedBuildStep: Step = {
@@ -87,6 +93,6 @@ export const sanitizedTestStep: Step = {
   needs: [sanitizedBuildStep.name],
   run: () =>
     mustRunVisibly(nativeTestCommand("sanitized"), {
-      env: { UBSAN_OPTIONS: "halt_on_error=1:print_stacktrace=1" },
+      env: { ...testEnvironment(), UBSAN_OPTIONS: "print_stacktrace=1" },
     }),
 };
