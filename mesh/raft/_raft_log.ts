@@ -85,12 +85,16 @@ export class RaftLog {
     return this.#reader.term(index);
   }
 
-  /** Entries in [from, to), at most `bytesMax` but at least one; may be short where the tail begins. */
+  /**
+   * Entries in [from, to), at most `bytesMax` but at least one; may be short where the tail begins.
+   * Empty when the reader has to load them first.
+   */
   slice(from: number, to: number, bytesMax: number): readonly Entry[] {
     if (from < this.#tailStart) {
       const entries = this.#reader.slice(from, Math.min(to, this.#tailStart), bytesMax);
-      if (entries[0]?.index !== from) {
-        throw new Error(`Cannot read entry "${from}": the log reader gave ${entries[0]?.index}`);
+      const first = entries[0]?.index;
+      if (first !== undefined && first !== from) {
+        throw new Error(`Cannot read entry "${from}": the log reader gave ${first}`);
       }
       return entries;
     }

@@ -35,6 +35,8 @@ export class ReadyMaker {
   #handedIndex: number;
   #appliedIndex: number;
   readonly #unapplied = new ByteWindow();
+  /** Committed entries are being loaded by the owner. */
+  #isLoading = false;
 
   constructor(s: RaftState, hardState: HardState, appliedIndex: number) {
     this.#s = s;
@@ -72,7 +74,7 @@ export class ReadyMaker {
       s.messages.length > 0 ||
       s.log.hasUnstored ||
       this.#isHardStateChanged() ||
-      (this.#handedIndex < s.log.commit && this.#applyRoom() > 0) ||
+      (this.#handedIndex < s.log.commit && !this.#isLoading && this.#applyRoom() > 0) ||
       this.soft !== softShown
     );
   }
@@ -128,6 +130,11 @@ export class ReadyMaker {
     if (isLonger && s.role === "leader" && commitByCounting(s)) afterCommit(s);
   }
 
+  logLoaded(): void {
+    this.#isLoading = false;
+    this.#s.needsFlush = this.#s.role === "leader";
+  }
+
   #isHardStateChanged(): boolean {
     const { term, votedFor, log } = this.#s;
     const old = this.#hardState;
@@ -143,8 +150,9 @@ export class ReadyMaker {
     const room = this.#applyRoom();
     if (this.#handedIndex >= log.commit || room <= 0) return NO_ENTRIES;
     const entries = log.slice(this.#handedIndex + 1, log.commit + 1, room);
+    this.#isLoading = entries.length === 0;
     for (const entry of entries) this.#unapplied.add(entry.index, entryBytes(entry));
-    this.#handedIndex = entries.at(-1)!.index;
+    this.#handedIndex = entries.at(-1)?.index ?? this.#handedIndex;
     return entries;
   }
 }

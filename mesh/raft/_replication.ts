@@ -64,6 +64,8 @@ function sendAppend(s: RaftState, progress: Progress): boolean {
   }
   const entries =
     progress.next > log.lastIndex ? [] : log.slice(progress.next, log.lastIndex + 1, room);
+  // The owner is loading them, and will say when they are there.
+  if (entries.length === 0 && progress.next <= log.lastIndex) return false;
   let bytes = 0;
   for (const entry of entries) bytes += entryBytes(entry);
   if (bytes > room && progress.hasInflight) return false;

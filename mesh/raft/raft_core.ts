@@ -197,6 +197,11 @@ export class RaftCore {
     this.#s.needsFlush = true;
   }
 
+  /** Stored entries that a slice of the log reader lacked are in memory now. */
+  logLoaded(): void {
+    this.#readies.logLoaded();
+  }
+
   hasReady(): boolean {
     return this.#readies.hasReady(this.#softShown);
   }

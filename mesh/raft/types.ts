@@ -127,7 +127,10 @@ export interface LogReader {
    * (`firstIndex - 1`) is kept with the log; earlier ones throw RangeError.
    */
   term(index: number): number;
-  /** Entries in [from, to), at most `bytesMax` of data but at least one. */
+  /**
+   * Entries in [from, to), at most `bytesMax` of data but at least one. Empty when they have to be
+   * loaded first; the owner then calls the core's `logLoaded` when they are there.
+   */
   slice(from: number, to: number, bytesMax: number): readonly Entry[];
   /**
    * Indexes of the stored entries of kind `config`, ascending. A reader that can't tell leaves it
