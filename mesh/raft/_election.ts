@@ -13,8 +13,9 @@ export function tickElection(s: RaftState): void {
   s.electionElapsed += 1;
   if (s.electionElapsed < s.electionTimeout) return;
   s.isListening = false;
+  // Who may not campaign has lost its leader all the same, and may be asked for its vote.
   if (s.mayCampaign) startPreVote(s);
-  else s.resetElectionTimer();
+  else s.leader = null;
 }
 
 /** The owner saw the leader's connection close: asks the others, who may have seen it as well. */

@@ -11,13 +11,13 @@ import { Prng } from "./prng.ts";
 import { drawScenario, type Scenario } from "./scenario.ts";
 import { SimDisk } from "./sim_disk.ts";
 import { SimNetwork } from "./sim_network.ts";
-import { SimNode, type SimWorld } from "./sim_node.ts";
+import { SIM_LIMITS, SimNode, type SimWorld } from "./sim_node.ts";
 import { Trace } from "./trace.ts";
 import { Reader } from "./vm_model.ts";
 
 const TICK_MS = 100;
 /** After healing, the group must do all it is there for within so many ticks. */
-const LIVENESS_TICKS_MAX = 300;
+const LIVENESS_TICKS_MAX = 150;
 const SLOW_SYNC_MS_MAX = 1_000;
 
 export interface RunOptions {
@@ -47,6 +47,8 @@ class Cluster {
   /** Everybody who may be a member. */
   readonly #names: readonly NodeId[];
   #isTrouble = true;
+  /** Newest term whose leader was killed as a new one. */
+  #killedTerm = 0;
 
   constructor(seed: number, options: RunOptions) {
     this.#prng = new Prng(seed);
@@ -62,6 +64,7 @@ class Cluster {
       checkers: new Checkers(this.#nodes),
       reader: new Reader(),
       canary: options.canary ?? null,
+      limits: { ...SIM_LIMITS, appendBytesMax: this.#scenario.appendBytesMax },
     };
     options.print?.(JSON.stringify(this.#scenario));
   }
@@ -179,6 +182,7 @@ class Cluster {
   #planTroubles(): void {
     const s = this.#scenario;
     this.#trouble(s.crashEveryMs, () => this.#crash(this.#anyNode()));
+    this.#trouble(s.crashLeaderEveryMs, () => this.#crashNewLeader());
     this.#trouble(s.partitionEveryMs, () => this.#partition());
     this.#trouble(s.flapEveryMs, () => this.#flap());
     this.#trouble(s.stallEveryMs, () => this.#stall(this.#anyNode()));
@@ -203,6 +207,15 @@ class Cluster {
 
   #anyNode(): SimNode {
     return this.#prng.pick([...this.#nodes.values()]);
+  }
+
+  /** The youngest leader dies within its first moments: figure 8 of the paper. */
+  #crashNewLeader(): void {
+    const leader = this.#leader();
+    if (leader && leader.core.soft.term > this.#killedTerm) {
+      this.#killedTerm = leader.core.soft.term;
+      this.#crash(leader);
+    }
   }
 
   /** Two sides that do not hear each other, or one of them not the other. */

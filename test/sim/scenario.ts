@@ -23,6 +23,7 @@ export interface Scenario {
   readonly crashAtWrite: number;
   /** Mean time between troubles of a kind; 0 for never. */
   readonly crashEveryMs: number;
+  readonly crashLeaderEveryMs: number;
   readonly partitionEveryMs: number;
   readonly flapEveryMs: number;
   readonly stallEveryMs: number;
@@ -31,6 +32,8 @@ export interface Scenario {
   readonly cutEveryMs: number;
   /** Mean time between the chunks of a primary. */
   readonly chunkEveryMs: number;
+  /** 1 makes every append carry a single entry. */
+  readonly appendBytesMax: number;
 }
 
 const NAMES = ["a", "b", "c", "d", "e", "f", "g", "h"] as const;
@@ -47,13 +50,14 @@ export function drawScenario(prng: Prng): Scenario {
   return {
     members,
     spares: isMembershipChanging ? NAMES.slice(size, size + 3) : [],
-    troubleMs: prng.between(4_000, 14_000),
+    troubleMs: prng.between(8_000, 30_000),
     network: prng.chance(0.2) ? NO_NETWORK_FAULTS : drawNetwork(prng),
     syncMsMax: prng.pick([1, 5, 20]),
     slowSync: prng.pick([0, 0, 0.02, 0.1]),
     slowDiskMs: prng.pick([0, 0, 0, 300]),
     crashAtWrite: isCrashing ? prng.pick([0, 0.002, 0.01]) : 0,
     crashEveryMs: isCrashing ? prng.pick([1_000, 3_000, 6_000]) : 0,
+    crashLeaderEveryMs: isCrashing ? prng.pick([0, 0, 10, 40]) : 0,
     partitionEveryMs: prng.chance(0.5) ? prng.pick([1_500, 4_000]) : 0,
     flapEveryMs: prng.chance(0.2) ? 400 : 0,
     stallEveryMs: prng.chance(0.2) ? 3_000 : 0,
@@ -61,6 +65,7 @@ export function drawScenario(prng: Prng): Scenario {
     changeEveryMs: isMembershipChanging ? prng.pick([300, 1_000]) : 0,
     cutEveryMs: prng.chance(0.3) ? 1_500 : 0,
     chunkEveryMs: prng.pick([30, 100, 300]),
+    appendBytesMax: prng.pick([1, 1024, 1024]),
   };
 }
 

@@ -47,6 +47,7 @@ export interface SimWorld {
   readonly checkers: Checkers;
   readonly reader: Reader;
   readonly canary: Canary | null;
+  readonly limits: Partial<RaftLimits>;
 }
 
 /** A VM that runs ahead of commit on the primary. */
@@ -120,7 +121,7 @@ export class SimNode implements CheckedNode {
   }
 
   start(): void {
-    const { prng, canary } = this.#world;
+    const { prng, canary, limits } = this.#world;
     const { checkpoint, hardState } = this.disk;
     this.#core = new RaftCore({
       id: this.id,
@@ -128,7 +129,7 @@ export class SimNode implements CheckedNode {
       hardState,
       log: this.disk,
       prng: prng.fork(),
-      limits: SIM_LIMITS,
+      limits,
       rules: rulesWith(canary),
     });
     this.#persisted = 0;
