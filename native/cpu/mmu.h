@@ -1,0 +1,129 @@
+// The software MMU: translation caches that are coherent with the guest's page tables at every
+// instruction. It owns the caches, the knowledge of which guest pages hold code or page tables, and
+// every store that is not a plain cache hit. It never keeps a translation that the guest's tables,
+// read now, would not give.
+//
+// There is one cache for supervisor accesses and one per address space (CR3) for user accesses. The
+// upper half of the address space counts as common to all spaces as long as the roots' upper halves
+// are equal, which is checked whenever CR3 is loaded.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <vector>
+
+#include "cpu/core.h"
+#include "cpu/lazy_array.h"
+#include "cpu/page_walk.h"
+#include "cpu/table_registry.h"
+
+namespace node_mesh {
+
+// The caches of one translation context. Jump entries are by virtual address.
+struct TranslationSet {
+  struct FetchEntry {
+    u64 tag = no_address;
+    u64 gfn = 0;
+  };
+  static constexpr u64 fetch_slots = 256;
+  std::array<TlbEntry, tlb_slots> read, write;
+  std::array<FetchEntry, fetch_slots> fetch;
+  std::array<JumpEntry, jump_slots> jumps;
+  std::array<u64, 512> executed{};  // Bloom filter of pages that the jump entries point into
+  bool jumps_used = false;
+
+  void clear();
+  void clear_jumps();
+  void drop_page(u64 page);
+  void note_executed(u64 page) {
+    executed[(page >> 18) & 511] |= u64{1} << ((page >> 12) & 63);
+    jumps_used = true;
+  }
+  bool maybe_executed(u64 page) const {
+    return (executed[(page >> 18) & 511] >> ((page >> 12) & 63)) & 1;
+  }
+};
+
+inline constexpr u8 page_has_code = 1;
+inline constexpr u8 page_is_table = 2;
+
+class Mmu {
+ public:
+  Mmu(Core& core, GuestMemory& memory);
+
+  // The guest-physical address of `va`, with accessed/dirty bits set; faults unwind.
+  u64 translate(const Insn* i, u64 va, Access access, bool user);
+  // The page that instructions at `va` are fetched from.
+  u64 fetch_gfn(u64 va);
+
+  bool is_ram(u64 gpa) const { return memory_.contains(gpa, 1); }
+  // Stores inside one page of RAM. prepare_store() does what must be known before any byte changes
+  // (it may unwind to run the instruction alone); commit_store() changes the bytes.
+  void prepare_store(const Insn* i, u64 gpa, const void* from, unsigned size);
+  void commit_store(u64 gpa, const void* from, unsigned size);
+  // Is a plain host write to this page enough (besides marking it dirty)?
+  bool plain_page(u64 gfn) const { return page_flags_[gfn] == 0; }
+
+  void load_cr3(u64 value);
+  // CR0.WP or EFER.NXE changed, or the machine's state was replaced.
+  void flush_everything();
+  // Points the handlers at the caches of the current privilege level.
+  void select_tables();
+  void forget_writable_pages();
+  void memory_written(u64 gpa, u64 size_bytes);
+
+  // For the block cache.
+  void mark_code(u64 gfn);
+  void unmark_code(u64 gfn) { page_flags_[gfn] &= static_cast<u8>(~page_has_code); }
+  TranslationSet& current_set();
+  template <class Callback>
+  void for_each_set(Callback callback) {
+    callback(*kernel_);
+    for (Space& space : spaces_) {
+      if (space.set) callback(*space.set);
+    }
+  }
+
+ private:
+  struct Space {
+    u64 root = no_address;
+    u64 last_used = 0;
+    std::unique_ptr<TranslationSet> set;
+  };
+  static constexpr unsigned space_limit = 16;
+
+  PagingControl control() const;
+  void set_entry_bits(const Insn* i, const PageWalk& walk, Access access);
+  void note_tables(u64 va, const PageWalk& walk);
+  void note_table(u64 gfn, u8 level, u64 va_base, int scope);
+  void fill(u64 va, const PageWalk& walk, Access access, bool user);
+  void remember_writable(u64 gfn, u64 slot, bool user);
+  void purge_writable(u64 gfn);
+  void prepare_code_store(const Insn* i, u64 gpa, unsigned size);
+  void prepare_table_store(const Insn* i, u64 gpa, const void* from, unsigned size);
+  void drop_entry(const Insn* i, const TableRecord& record, unsigned index);
+  bool runs_from(int scope) const;
+  void flush_space(int index);
+  void flush_kernel();
+  void clear_lower_half();
+  void note_root();
+  int find_space(u64 root);
+  const u8* upper_half(u64 root) const;
+  u64 current_code_gfn();
+
+  Core& core_;
+  GuestMemory& memory_;
+  std::unique_ptr<TranslationSet> kernel_;
+  std::unique_ptr<TranslationSet> never_hits_;  // all accesses take the slow path
+  std::array<Space, space_limit> spaces_;
+  int current_ = 0;
+  u64 use_clock_ = 0;
+  bool user_upper_half_ = false;  // some user cache holds addresses of the upper half
+  std::vector<u16> lower_half_;   // slots of the supervisor caches that hold lower-half addresses
+  bool lower_half_executed_ = false;
+  LazyArray<u8> page_flags_;
+  LazyArray<u32> writable_refs_;  // low half: slot of the supervisor write cache, high: user's
+  TableRegistry tables_;
+};
+
+}  // namespace node_mesh
