@@ -1,4 +1,6 @@
 // The header part of the log's schema: a machine's configuration as a CBOR map.
+#include "replay/log_header.h"
+
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
@@ -96,10 +98,10 @@ std::expected<void, std::string> check_config(const MachineConfig& config) {
   return {};
 }
 
-Bytes encode_header(const MachineConfig& config) {
+json map_of(const MachineConfig& config) {
   const bool has_initrd =
       std::ranges::any_of(config.initrd_sha256, [](std::uint8_t byte) { return byte != 0; });
-  const json map = {
+  return {
       {"log_version", log_version},
       {"cpu_model", config.cpu_model},
       {"memory_bytes", config.memory_bytes},
@@ -110,7 +112,10 @@ Bytes encode_header(const MachineConfig& config) {
       {"initrd_sha256", has_initrd ? binary_of(config.initrd_sha256) : json(nullptr)},
       {"initial_ns_per_step", config.initial_ns_per_step},
   };
-  const auto bytes = json::to_cbor(map);
+}
+
+Bytes encode_header(const MachineConfig& config) {
+  const auto bytes = json::to_cbor(map_of(config));
   const auto* first = reinterpret_cast<const std::byte*>(bytes.data());
   return Bytes(first, first + bytes.size());
 }
@@ -119,8 +124,12 @@ std::expected<MachineConfig, std::string> decode_header(std::span<const std::byt
   if (bytes.size() > header_bytes_max) return std::unexpected("header: longer than any may be");
   auto map = read_cbor(bytes);
   if (!map) return std::unexpected("header: " + map.error());
-  if (!map->is_object()) return std::unexpected("header: not a map");
-  FieldReader fields(std::move(*map));
+  return config_of_map(std::move(*map));
+}
+
+std::expected<MachineConfig, std::string> config_of_map(json map) {
+  if (!map.is_object()) return std::unexpected("header: not a map");
+  FieldReader fields(std::move(map));
   const std::uint64_t version = fields.number("log_version");
   if (!fields.failed() && version != log_version) {
     return std::unexpected("header: of log version " + std::to_string(version) +

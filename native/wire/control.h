@@ -1,0 +1,67 @@
+// The control frames of `vmm serve`: what each kind carries and which values it may have.
+//
+// node -> vmm                                          vmm -> node
+//   start {config, kernel, initrd|null, engine}          hello {wire, log, pid}
+//   go_live {}                                           ready {engine, engine_why}
+//   input {source, seq, data}                            live {steps, user_steps, chunk}
+//   control {action: "stop"}                             progress {steps, guest_ns, chunk,
+//   committed {chunk}                                              console_bytes,
+//   uncommitted_bytes, stats {}                                                       idle}
+//   shutdown {}                                          input_applied {source, seq, accepted}
+//                                                        stats {...}
+//                                                        ended {reason, report}
+//                                                        diverged {chunk, steps, user_steps, what,
+//                                                                  registers, pages, devices}
+//                                                        error {message}
+// Unknown kinds, unknown, missing or ill-typed fields end the connection with an error frame.
+#pragma once
+
+#include <cstdint>
+#include <expected>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <variant>
+
+#include "machine/machine_config.h"
+#include "replay/state_digest.h"
+#include "wire/frame.h"
+
+namespace node_mesh {
+
+inline constexpr int wire_version = 1;
+inline constexpr std::size_t path_bytes_max = 4096;
+
+struct StartFrame {
+  MachineConfig config;
+  std::string kernel;
+  std::optional<std::string> initrd;
+  std::string engine;  // interp, kvm, auto
+};
+struct GoLiveFrame {};
+struct InputFrame {
+  std::uint64_t source = 0;
+  std::uint64_t seq = 0;
+  Bytes bytes;
+};
+struct StopFrame {};
+struct CommittedFrame {
+  std::uint64_t chunk = 0;
+};
+struct StatsFrame {};
+struct ShutdownFrame {};
+struct ChunkFrame {
+  Bytes bytes;
+};
+
+using IncomingFrame = std::variant<StartFrame, GoLiveFrame, InputFrame, StopFrame, CommittedFrame,
+                                   StatsFrame, ShutdownFrame, ChunkFrame>;
+
+// Errors say what is wrong with the frame.
+std::expected<IncomingFrame, std::string> parse_frame(Frame frame);
+
+// `fields` is an object; the kind is added to it.
+Bytes encode_control(const std::string& kind, nlohmann::json fields);
+nlohmann::json json_of_divergence(const Divergence& divergence);
+
+}  // namespace node_mesh
