@@ -283,6 +283,8 @@ void define_flags(const ZydisDecodedInstruction& instruction, StubKind kind, Stu
   } else if (kind == StubKind::bit_scan) {
     shape.flags_written = status_flags;
     shape.repeat_prefix = 0;
+  } else if (instruction.mnemonic == ZYDIS_MNEMONIC_SBB) {
+    shape.flags_written = status_flags;  // the decoder's table forgets AF
   } else if (kind == StubKind::plain && instruction.cpu_flags != nullptr) {
     shape.flags_written &= ~static_cast<std::uint64_t>(instruction.cpu_flags->undefined);
   }
