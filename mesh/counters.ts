@@ -33,7 +33,7 @@ export class Counters {
   }
 
   /** All counts by name, in the order of the names. */
-  all(): Record<string, number> {
+  snapshot(): Record<string, number> {
     const names = [...this.#counts.entries()].sort(([a], [b]) => (a < b ? -1 : 1));
     return Object.fromEntries(names);
   }

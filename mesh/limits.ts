@@ -118,15 +118,14 @@ export const groupLimits = {
 export const blobLimits = {
   /** One blob: a disk image is the largest thing expected. */
   blobBytesMax: 64 * 1024 * MIB,
+  /** Read, hashed and sent at once; hashing it takes well under a millisecond. */
   chunkBytes: 256 * KIB,
-  /** Bytes sent and not yet written by the receiver. */
-  creditBytes: 2 * MIB,
-  /** No byte for this long: this source is given up and the next one asked. */
+  /** No chunk for this long: this source is given up and the next one asked. */
   stallMs: 15_000,
-  /** Transfers served at a time to one peer. */
-  inboundPerPeerMax: 8,
-  /** Passes over all sources before a fetch fails. */
-  attemptsMax: 3,
+  /** Time to answer whether a blob is there. */
+  askTimeoutMs: 3_000,
+  /** Transfers under way with one peer; further ones wait in libp2p or fail and are tried again. */
+  inboundPerPeerMax: 16,
 } as const;
 
 export const directoryLimits = {

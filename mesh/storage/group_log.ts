@@ -12,6 +12,8 @@ export interface GroupLogInit {
   readonly firstIndex: number;
   readonly lastIndex: number;
   readonly runs: readonly TermRun[];
+  /** The stored entries of kind `config`. */
+  readonly configs: readonly Entry[];
   /** Reads stored entries in [from, to), at least one, at most `bytesMax` of data. */
   readonly read: (from: number, to: number, bytesMax: number) => Promise<readonly Entry[]>;
   /** A range that an earlier slice() lacked is in memory now. */
@@ -48,6 +50,8 @@ function cut(source: readonly Entry[], first: number, range: [number, number, nu
 export class GroupLog implements LogReader {
   readonly #init: GroupLogInit;
   readonly #runs: TermRun[];
+  /** Kept in memory: the core needs them at once when it starts. */
+  readonly #configs: Entry[];
   readonly #firstIndex: number;
   #lastIndex: number;
   #tail: Entry[] = [];
@@ -61,6 +65,7 @@ export class GroupLog implements LogReader {
   constructor(init: GroupLogInit) {
     this.#init = init;
     this.#runs = [...init.runs];
+    this.#configs = [...init.configs];
     this.#firstIndex = init.firstIndex;
     this.#lastIndex = init.lastIndex;
     this.#tailFirst = init.lastIndex + 1;
@@ -90,6 +95,10 @@ export class GroupLog implements LogReader {
     return this.#runs[low]!.term;
   }
 
+  configIndexes(): readonly number[] {
+    return this.#configs.map(({ index }) => index);
+  }
+
   slice(from: number, to: number, bytesMax: number): readonly Entry[] {
     if (from < this.#firstIndex) {
       throw new RangeError(`Cannot read entry ${from}: the log begins at ${this.#firstIndex}`);
@@ -109,7 +118,8 @@ export class GroupLog implements LogReader {
       if (from < range.from || from >= range.from + range.entries.length) continue;
       return cut(range.entries, range.from, [from, to, bytesMax]);
     }
-    return [];
+    const config = this.#configs.find(({ index }) => index === from);
+    return config === undefined ? [] : [config];
   }
 
   /** Entries in [from, to) from memory or from the database; at least one if from <= lastIndex. */
@@ -158,6 +168,7 @@ export class GroupLog implements LogReader {
       if (run === undefined || run.term !== entry.term) {
         this.#runs.push({ index: entry.index, term: entry.term });
       }
+      if (entry.kind === "config") this.#configs.push(entry);
       this.#tail.push(entry);
       this.#lastIndex = entry.index;
     }
@@ -168,6 +179,7 @@ export class GroupLog implements LogReader {
   #truncate(from: number): void {
     this.#generation += 1;
     this.#cold.length = 0;
+    while (this.#configs.length > 0 && this.#configs.at(-1)!.index >= from) this.#configs.pop();
     while (this.#runs.length > 0 && this.#runs.at(-1)!.index >= from) this.#runs.pop();
     if (from <= this.#tailFirst) {
       this.#tail = [];

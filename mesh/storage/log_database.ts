@@ -108,7 +108,7 @@ function prepareAll(db: DatabaseSync) {
     first: db.prepare("SELECT i FROM entries WHERE g = ? ORDER BY i LIMIT 1"),
     last: db.prepare("SELECT i FROM entries WHERE g = ? ORDER BY i DESC LIMIT 1"),
     runs: db.prepare("SELECT i, t FROM terms WHERE g = ? ORDER BY i"),
-    config: db.prepare("SELECT i, d FROM entries WHERE g = ? AND k = 1 ORDER BY i DESC LIMIT 1"),
+    configs: db.prepare("SELECT i, t, d FROM entries WHERE g = ? AND k = 1 ORDER BY i"),
     read: db.prepare(
       "SELECT i, t, k, c, d FROM entries WHERE g = ? AND i >= ? AND i < ? ORDER BY i",
     ),
@@ -302,7 +302,6 @@ export class LogDatabase {
       const row = this.#sql.group.get(group) as Row | undefined;
       if (row === undefined) throw new RangeError(`no group ${group}`);
       const first = this.#index(this.#sql.first, group);
-      const config = this.#sql.config.get(group) as Row | undefined;
       return {
         term: row.term as number,
         votedFor: row.vote as string | null,
@@ -312,8 +311,11 @@ export class LogDatabase {
         runs: (this.#sql.runs.all(group) as Row[]).map(
           (run): TermRun => ({ index: run.i as number, term: run.t as number }),
         ),
-        config:
-          config === undefined ? null : { index: config.i as number, data: config.d as Uint8Array },
+        configs: (this.#sql.configs.all(group) as Row[]).map((config) => ({
+          index: config.i as number,
+          term: config.t as number,
+          data: config.d as Uint8Array,
+        })),
       };
     });
   }

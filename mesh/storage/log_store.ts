@@ -24,8 +24,6 @@ export interface LoadedGroup {
   readonly members: readonly Member[];
   readonly info: Uint8Array;
   readonly hardState: HardState;
-  /** Data of the newest stored configuration entry; null if membership never changed. */
-  readonly config: { readonly index: number; readonly data: Uint8Array } | null;
   readonly log: GroupLog;
 }
 
@@ -172,6 +170,7 @@ export class LogStore {
       firstIndex: state.firstIndex,
       lastIndex: state.lastIndex,
       runs: state.runs,
+      configs: state.configs.map((config) => ({ ...config, kind: "config" })),
       read: async (from, to, bytesMax) => {
         const request = { group: slot.group, from, to, bytesMax };
         return unpack(await this.#init.reader.call("read", request));
@@ -180,7 +179,7 @@ export class LogStore {
     });
     slot.log = log;
     const { members, info } = slot;
-    return { id, members, info, hardState: slot.hardState, config: state.config, log };
+    return { id, members, info, hardState: slot.hardState, log };
   }
 
   /**

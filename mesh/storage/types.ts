@@ -56,8 +56,8 @@ export interface GroupState {
   readonly firstIndex: number;
   readonly lastIndex: number;
   readonly runs: readonly TermRun[];
-  /** Data of the newest configuration entry in the log, if there is one. */
-  readonly config: { readonly index: number; readonly data: Uint8Array } | null;
+  /** The stored entries that change the membership; there are few, and they are small. */
+  readonly configs: readonly { readonly index: number; readonly term: number; data: Uint8Array }[];
 }
 
 /** Entries as they cross threads: `data` holds their bytes one behind the other. */

@@ -11,7 +11,6 @@ import { Codec, SchemaError } from "../cbor.ts";
 import { rpcLimits } from "../limits.ts";
 import type { NodeId } from "../raft/types.ts";
 
-const RPC_PROTOCOL = "/node-mesh/rpc/1";
 const ENVELOPE_BYTES = 256;
 const CLOSE_TIMEOUT_MS = 1_000;
 
@@ -235,30 +234,31 @@ export async function* takeItems(
 
 export interface WireInit {
   readonly libp2p: Libp2p;
+  readonly protocol: string;
+  /** Streams of one peer at a time; libp2p resets further ones. */
+  readonly streamsPerPeerMax: number;
 }
 
 /** Requests over libp2p; one stream each. Only peers with an open connection are asked. */
 export function libp2pRpcWire(init: WireInit): RpcWire {
+  const { libp2p, protocol } = init;
+  const limits = {
+    maxInboundStreams: init.streamsPerPeerMax,
+    maxOutboundStreams: init.streamsPerPeerMax,
+  };
   return {
     listen: async (serve) => {
-      await init.libp2p.handle(
-        RPC_PROTOCOL,
+      await libp2p.handle(
+        protocol,
         (stream, connection) => serve(new RpcStream(stream), connection.remotePeer.toString()),
-        {
-          maxInboundStreams: rpcLimits.inboundPerPeerMax,
-          maxOutboundStreams: rpcLimits.inboundPerPeerMax,
-        },
+        limits,
       );
     },
     open: async (peer, signal) => {
-      const connections = init.libp2p.getConnections(peerIdFromString(peer));
+      const connections = libp2p.getConnections(peerIdFromString(peer));
       const connection = connections.find(({ status }) => status === "open");
       if (connection === undefined) throw new Error("it is not connected");
-      const stream = await connection.newStream(RPC_PROTOCOL, {
-        signal,
-        maxOutboundStreams: rpcLimits.inboundPerPeerMax,
-      });
-      return new RpcStream(stream);
+      return new RpcStream(await connection.newStream(protocol, { signal, ...limits }));
     },
   };
 }

@@ -8,7 +8,7 @@ import type { Connection, Libp2p } from "@libp2p/interface";
 import { multiaddr } from "@multiformats/multiaddr";
 import { type Clock, systemClock } from "../clock.ts";
 import { Counters, type MeshLog, Refusals, silentLog } from "../counters.ts";
-import { transportLimits } from "../limits.ts";
+import { blobLimits, rpcLimits, transportLimits } from "../limits.ts";
 import type { NodeId, Prng } from "../raft/types.ts";
 import type { MetaStore } from "../storage/storage.ts";
 import { dialableAddresses } from "./_addresses.ts";
@@ -78,6 +78,8 @@ export class MeshNode implements GroupTransport {
   readonly key: Uint8Array;
   readonly libp2p: Libp2p<MeshServices>;
   readonly rpc: Rpc;
+  /** The same for what is large and slow, on a protocol and with limits of its own. */
+  readonly transfers: Rpc;
   readonly refusals: Refusals;
   readonly #meshKey: MeshKey;
   readonly #links: Links;
@@ -136,7 +138,13 @@ export class MeshNode implements GroupTransport {
       onSaveError: (error) =>
         this.#log.warn({ error: error.message }, "Cannot store the list of known peers"),
     });
-    this.rpc = new Rpc({ self: this.id, wire: libp2pRpcWire({ libp2p }), refusals });
+    this.rpc = this.#makeRpc("/node-mesh/rpc/1", rpcLimits.inboundPerPeerMax);
+    this.transfers = this.#makeRpc("/node-mesh/blob/1", blobLimits.inboundPerPeerMax);
+  }
+
+  #makeRpc(protocol: string, streamsPerPeerMax: number): Rpc {
+    const wire = libp2pRpcWire({ libp2p: this.libp2p, protocol, streamsPerPeerMax });
+    return new Rpc({ self: this.id, wire, refusals: this.refusals });
   }
 
   static async start(options: MeshNodeOptions): Promise<MeshNode> {
@@ -166,6 +174,7 @@ export class MeshNode implements GroupTransport {
   async #run(bootstrap: readonly string[]): Promise<void> {
     this.libp2p.addEventListener("connection:open", (event) => this.#onConnection(event.detail));
     await this.rpc.start();
+    await this.transfers.start();
     await this.#links.start();
     this.#book.load();
     for (const addr of bootstrap) {
@@ -369,6 +378,7 @@ export class MeshNode implements GroupTransport {
     this.#links.stop();
     await this.#keeper.stop();
     await this.rpc.stop();
+    await this.transfers.stop();
     await this.#book.stop();
     try {
       await this.libp2p.stop();
