@@ -36,12 +36,18 @@ template <Ea kEa>
   const u64 at = (va >> 8) & ((tlb_slots - 1) << 4);
   return reinterpret_cast<TlbEntry*>(reinterpret_cast<u8*>(table) + at);
 }
-// The host address of `size` bytes at `va`, or null when the slow path has to look.
+// Gives the host address of kSize bytes at `va`; false when the slow path has to look.
+template <u64 kSize>
+[[gnu::always_inline]] inline bool tlb_hit(TlbEntry* table, u64 va, u8*& at) {
+  const TlbEntry* entry = tlb_entry(table, va);
+  at = reinterpret_cast<u8*>(va + entry->addend);
+  return entry->tag == ((va + (kSize - 1)) & ~page_mask);
+}
+// The same with null for a miss, where that is as good.
 template <u64 kSize>
 [[gnu::always_inline]] inline u8* tlb_lookup(TlbEntry* table, u64 va) {
-  const TlbEntry* entry = tlb_entry(table, va);
-  if (entry->tag != ((va + (kSize - 1)) & ~page_mask)) [[unlikely]] return nullptr;
-  return reinterpret_cast<u8*>(va + entry->addend);
+  u8* at;
+  return tlb_hit<kSize>(table, va, at) ? at : nullptr;
 }
 
 // The slow path: any alignment, page crossings, device memory; faults unwind.
@@ -97,22 +103,26 @@ void system_write(Core* c, const Insn* i, u64 va, const void* from, unsigned siz
 
 // Fast/slow access inside a handler template with a last parameter kSlow; `slow_twin` is the same
 // handler with kSlow = true.
-#define NM_LOAD(Type, name, va, slow_twin)                               \
-  Type name;                                                             \
-  if constexpr (kSlow) {                                                 \
-    name = slow_load<Type>(c, i, va);                                    \
-  } else {                                                               \
-    const u8* name##_at = tlb_lookup<sizeof(Type)>(c->tlb_read, va);     \
-    if (!name##_at) [[unlikely]] return slow_twin(c, i);                 \
-    name = *reinterpret_cast<const Type*>(name##_at);                    \
+#define NM_LOAD(Type, name, va, slow_twin)                                          \
+  Type name;                                                                        \
+  if constexpr (kSlow) {                                                            \
+    name = slow_load<Type>(c, i, va);                                               \
+  } else {                                                                          \
+    u8* name##_at;                                                                  \
+    if (!tlb_hit<sizeof(Type)>(c->tlb_read, va, name##_at)) [[unlikely]] {          \
+      return slow_twin(c, i);                                                       \
+    }                                                                               \
+    name = *reinterpret_cast<const Type*>(name##_at);                               \
   }
-#define NM_STORE(Type, va, value, slow_twin)                             \
-  if constexpr (kSlow) {                                                 \
-    slow_store<Type>(c, i, va, value);                                   \
-  } else {                                                               \
-    u8* stored_at = tlb_lookup<sizeof(Type)>(c->tlb_write, va);          \
-    if (!stored_at) [[unlikely]] return slow_twin(c, i);                 \
-    *reinterpret_cast<Type*>(stored_at) = (value);                       \
+#define NM_STORE(Type, va, value, slow_twin)                                        \
+  if constexpr (kSlow) {                                                            \
+    slow_store<Type>(c, i, va, value);                                              \
+  } else {                                                                          \
+    u8* stored_at;                                                                  \
+    if (!tlb_hit<sizeof(Type)>(c->tlb_write, va, stored_at)) [[unlikely]] {         \
+      return slow_twin(c, i);                                                       \
+    }                                                                               \
+    *reinterpret_cast<Type*>(stored_at) = (value);                                  \
   }
 
 // Going on to the next instruction. Sanitized builds cannot rely on tail calls: there the run loop

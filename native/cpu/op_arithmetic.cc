@@ -30,7 +30,7 @@ void alu_ri(Core* c, const Insn* i) {
 }
 
 template <class Op, class T, Ea kEa, bool kSlow>
-void alu_rm(Core* c, const Insn* i) {
+[[gnu::noinline]] void alu_rm(Core* c, const Insn* i) {
   NM_LOAD(T, operand, effective_address<kEa>(c, i), (alu_rm<Op, T, kEa, true>));
   if constexpr (Op::writes) {
     T value = get_reg<T>(c, i->reg);
@@ -44,7 +44,7 @@ void alu_rm(Core* c, const Insn* i) {
 
 // The memory operand comes first; `kImmediate` picks where the second one is.
 template <class Op, class T, Ea kEa, bool kImmediate, bool kSlow>
-void alu_m(Core* c, const Insn* i) {
+[[gnu::noinline]] void alu_m(Core* c, const Insn* i) {
   const u64 va = effective_address<kEa>(c, i);
   const T source = kImmediate ? static_cast<T>(i->imm) : get_reg<T>(c, i->reg);
   if constexpr (!Op::writes) {
@@ -59,8 +59,10 @@ void alu_m(Core* c, const Insn* i) {
     slow_store<T>(c, i, va, value);
     c->flags = after;
   } else {
-    u8* at = tlb_lookup<sizeof(T)>(c->tlb_write, va);
-    if (!at) [[unlikely]] return alu_m<Op, T, kEa, kImmediate, true>(c, i);
+    u8* at;
+    if (!tlb_hit<sizeof(T)>(c->tlb_write, va, at)) [[unlikely]] {
+      return alu_m<Op, T, kEa, kImmediate, true>(c, i);
+    }
     Op::run_at(c, reinterpret_cast<T*>(at), source);
   }
   NM_NEXT;
@@ -75,7 +77,7 @@ void unary_r(Core* c, const Insn* i) {
 }
 
 template <class Op, class T, Ea kEa, bool kSlow>
-void unary_m(Core* c, const Insn* i) {
+[[gnu::noinline]] void unary_m(Core* c, const Insn* i) {
   const u64 va = effective_address<kEa>(c, i);
   if constexpr (kSlow) {
     const u16 before = c->flags;
@@ -86,8 +88,10 @@ void unary_m(Core* c, const Insn* i) {
     slow_store<T>(c, i, va, value);
     c->flags = after;
   } else {
-    u8* at = tlb_lookup<sizeof(T)>(c->tlb_write, va);
-    if (!at) [[unlikely]] return unary_m<Op, T, kEa, true>(c, i);
+    u8* at;
+    if (!tlb_hit<sizeof(T)>(c->tlb_write, va, at)) [[unlikely]] {
+      return unary_m<Op, T, kEa, true>(c, i);
+    }
     T value = *reinterpret_cast<T*>(at);
     Op::run(c, value);
     *reinterpret_cast<T*>(at) = value;

@@ -21,7 +21,7 @@ void cmpxchg_r(Core* c, const Insn* i) {
 
 // Memory is written in either case, with the old value when the comparison fails.
 template <class T, Ea kEa, bool kSlow>
-void cmpxchg_m(Core* c, const Insn* i) {
+[[gnu::noinline]] void cmpxchg_m(Core* c, const Insn* i) {
   const u64 va = effective_address<kEa>(c, i);
   const T expected = get_reg<T>(c, gpr_offset(rax));
   const T wanted = get_reg<T>(c, i->reg);
@@ -30,8 +30,10 @@ void cmpxchg_m(Core* c, const Insn* i) {
     value = slow_load_for_write<T>(c, i, va);
     slow_store<T>(c, i, va, value == expected ? wanted : value);
   } else {
-    u8* at = tlb_lookup<sizeof(T)>(c->tlb_write, va);
-    if (!at) [[unlikely]] return cmpxchg_m<T, kEa, true>(c, i);
+    u8* at;
+    if (!tlb_hit<sizeof(T)>(c->tlb_write, va, at)) [[unlikely]] {
+      return cmpxchg_m<T, kEa, true>(c, i);
+    }
     value = *reinterpret_cast<T*>(at);
     if (value == expected) *reinterpret_cast<T*>(at) = wanted;
   }
@@ -88,7 +90,7 @@ void xadd_r(Core* c, const Insn* i) {
   NM_NEXT;
 }
 template <class T, Ea kEa, bool kSlow>
-void xadd_m(Core* c, const Insn* i) {
+[[gnu::noinline]] void xadd_m(Core* c, const Insn* i) {
   const u64 va = effective_address<kEa>(c, i);
   T before;
   if constexpr (kSlow) {
@@ -101,8 +103,10 @@ void xadd_m(Core* c, const Insn* i) {
     slow_store<T>(c, i, va, sum);
     c->flags = flags_after;
   } else {
-    u8* at = tlb_lookup<sizeof(T)>(c->tlb_write, va);
-    if (!at) [[unlikely]] return xadd_m<T, kEa, true>(c, i);
+    u8* at;
+    if (!tlb_hit<sizeof(T)>(c->tlb_write, va, at)) [[unlikely]] {
+      return xadd_m<T, kEa, true>(c, i);
+    }
     before = *reinterpret_cast<T*>(at);
     T sum = before;
     OpAdd::run(c, sum, get_reg<T>(c, i->reg));

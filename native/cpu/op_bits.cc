@@ -35,7 +35,7 @@ void bit_r(Core* c, const Insn* i) {
 }
 
 template <BitOp kOp, class T, Ea kEa, bool kImmediate, bool kSlow>
-void bit_m(Core* c, const Insn* i) {
+[[gnu::noinline]] void bit_m(Core* c, const Insn* i) {
   u64 va = effective_address<kEa>(c, i);
   unsigned bit;
   if constexpr (kImmediate) {
@@ -56,8 +56,10 @@ void bit_m(Core* c, const Insn* i) {
     slow_store<T>(c, i, va, apply_bit<kOp>(value, bit));
     set_carry(c, value, bit);
   } else {
-    u8* at = tlb_lookup<sizeof(T)>(c->tlb_write, va);
-    if (!at) [[unlikely]] return bit_m<kOp, T, kEa, kImmediate, true>(c, i);
+    u8* at;
+    if (!tlb_hit<sizeof(T)>(c->tlb_write, va, at)) [[unlikely]] {
+      return bit_m<kOp, T, kEa, kImmediate, true>(c, i);
+    }
     const T value = *reinterpret_cast<T*>(at);
     *reinterpret_cast<T*>(at) = apply_bit<kOp>(value, bit);
     set_carry(c, value, bit);

@@ -96,7 +96,7 @@ Handler select_jcc(Decoding& d) {
 }
 
 template <Ea kEa, class T, bool kSlow>
-void jmp_m(Core* c, const Insn* i) {
+[[gnu::noinline]] void jmp_m(Core* c, const Insn* i) {
   NM_LOAD(T, ip, effective_address<kEa>(c, i), (jmp_m<kEa, T, true>));
   const u64 va = sizeof(T) == 8 ? u64{ip} : c->code_base + ip;
   if (jump_entry(c, va)->va != va) [[unlikely]] check_target(c, i, va);
@@ -129,7 +129,7 @@ Handler select_jmp(Decoding& d) {
 }
 
 template <bool kInPage, bool kSlow>
-void call_direct(Core* c, const Insn* i) {
+[[gnu::noinline]] void call_direct(Core* c, const Insn* i) {
   const u64 sp = c->gpr[rsp] - 8;
   const u64 back = next_address(c, i);
   NM_STORE(u64, sp, back, (call_direct<kInPage, true>));
@@ -138,7 +138,7 @@ void call_direct(Core* c, const Insn* i) {
   return branch_to(c, far_target(c, i), 0);
 }
 template <bool kSlow>
-void call_r(Core* c, const Insn* i) {
+[[gnu::noinline]] void call_r(Core* c, const Insn* i) {
   const u64 va = get_reg<u64>(c, i->reg);
   if (jump_entry(c, va)->va != va) [[unlikely]] check_target(c, i, va);
   const u64 sp = c->gpr[rsp] - 8;
@@ -207,14 +207,23 @@ Handler select_call(Decoding& d) {
   return call_r<false>;
 }
 
+// A return to where no block is known.
+[[gnu::noinline]] void ret64_elsewhere(Core* c, const Insn* i) {
+  const u64 va = load<u64>(c, i, c->gpr[rsp]);
+  check_target(c, i, va);
+  c->gpr[rsp] += 8 + i->imm;
+  c->rip = va;
+  NM_LEAVE;
+}
 template <bool kSlow>
-void ret64(Core* c, const Insn* i) {
+[[gnu::noinline]] void ret64(Core* c, const Insn* i) {
   const u64 sp = c->gpr[rsp];
   NM_LOAD(u64, va, sp, ret64<true>);
   const JumpEntry* entry = jump_entry(c, va);
-  if (entry->va != va) [[unlikely]] check_target(c, i, va);
+  if (entry->va != va) [[unlikely]] return ret64_elsewhere(c, i);
   c->gpr[rsp] = sp + 8 + i->imm;
-  return branch_to(c, va, 0);
+  c->page_va = va & ~page_mask;
+  return enter_block(c, entry->block, 0);
 }
 template <class T>
 void ret_any(Core* c, const Insn* i) {

@@ -18,18 +18,18 @@ void mov_ri(Core* c, const Insn* i) {
   NM_NEXT;
 }
 template <class T, Ea kEa, bool kSlow>
-void mov_rm(Core* c, const Insn* i) {
+[[gnu::noinline]] void mov_rm(Core* c, const Insn* i) {
   NM_LOAD(T, value, effective_address<kEa>(c, i), (mov_rm<T, kEa, true>));
   set_reg<T>(c, i->reg, value);
   NM_NEXT;
 }
 template <class T, Ea kEa, bool kSlow>
-void mov_mr(Core* c, const Insn* i) {
+[[gnu::noinline]] void mov_mr(Core* c, const Insn* i) {
   NM_STORE(T, effective_address<kEa>(c, i), get_reg<T>(c, i->reg), (mov_mr<T, kEa, true>));
   NM_NEXT;
 }
 template <class T, Ea kEa, bool kSlow>
-void mov_mi(Core* c, const Insn* i) {
+[[gnu::noinline]] void mov_mi(Core* c, const Insn* i) {
   NM_STORE(T, effective_address<kEa>(c, i), static_cast<T>(i->imm), (mov_mi<T, kEa, true>));
   NM_NEXT;
 }
@@ -90,7 +90,7 @@ void extend_r(Core* c, const Insn* i) {
   NM_NEXT;
 }
 template <class To, class From, Ea kEa, bool kSlow>
-void extend_m(Core* c, const Insn* i) {
+[[gnu::noinline]] void extend_m(Core* c, const Insn* i) {
   NM_LOAD(From, value, effective_address<kEa>(c, i), (extend_m<To, From, kEa, true>));
   set_reg<To>(c, i->reg, static_cast<To>(value));
   NM_NEXT;
@@ -146,7 +146,7 @@ void xchg_rr(Core* c, const Insn* i) {
   NM_NEXT;
 }
 template <class T, Ea kEa, bool kSlow>
-void xchg_mr(Core* c, const Insn* i) {
+[[gnu::noinline]] void xchg_mr(Core* c, const Insn* i) {
   const u64 va = effective_address<kEa>(c, i);
   const T value = get_reg<T>(c, i->reg);
   T before;
@@ -154,8 +154,10 @@ void xchg_mr(Core* c, const Insn* i) {
     before = slow_load_for_write<T>(c, i, va);
     slow_store<T>(c, i, va, value);
   } else {
-    u8* at = tlb_lookup<sizeof(T)>(c->tlb_write, va);
-    if (!at) [[unlikely]] return xchg_mr<T, kEa, true>(c, i);
+    u8* at;
+    if (!tlb_hit<sizeof(T)>(c->tlb_write, va, at)) [[unlikely]] {
+      return xchg_mr<T, kEa, true>(c, i);
+    }
     before = *reinterpret_cast<T*>(at);
     *reinterpret_cast<T*>(at) = value;
   }
@@ -185,7 +187,7 @@ void cmov_rr(Core* c, const Insn* i) {
 }
 // The memory operand is read (and may fault) whatever the condition says.
 template <class T, Ea kEa, unsigned kCondition, bool kSlow>
-void cmov_rm(Core* c, const Insn* i) {
+[[gnu::noinline]] void cmov_rm(Core* c, const Insn* i) {
   NM_LOAD(T, other, effective_address<kEa>(c, i), (cmov_rm<T, kEa, kCondition, true>));
   const T mine = get_reg<T>(c, i->reg);
   set_reg<T>(c, i->reg, condition<kCondition>(c->flags) ? other : mine);
@@ -217,7 +219,7 @@ void setcc_r(Core* c, const Insn* i) {
   NM_NEXT;
 }
 template <Ea kEa, unsigned kCondition, bool kSlow>
-void setcc_m(Core* c, const Insn* i) {
+[[gnu::noinline]] void setcc_m(Core* c, const Insn* i) {
   const u8 value = condition<kCondition>(c->flags);
   NM_STORE(u8, effective_address<kEa>(c, i), value, (setcc_m<kEa, kCondition, true>));
   NM_NEXT;

@@ -122,7 +122,7 @@ void shift_r(Core* c, const Insn* i) {
 }
 
 template <class Op, class T, Ea kEa, bool kByCl, bool kSlow>
-void shift_m(Core* c, const Insn* i) {
+[[gnu::noinline]] void shift_m(Core* c, const Insn* i) {
   const u64 va = effective_address<kEa>(c, i);
   const unsigned count = shift_count<T, kByCl>(c, i);
   if constexpr (kSlow) {
@@ -134,8 +134,10 @@ void shift_m(Core* c, const Insn* i) {
     slow_store<T>(c, i, va, value);
     c->flags = after;
   } else {
-    u8* at = tlb_lookup<sizeof(T)>(c->tlb_write, va);
-    if (!at) [[unlikely]] return shift_m<Op, T, kEa, kByCl, true>(c, i);
+    u8* at;
+    if (!tlb_hit<sizeof(T)>(c->tlb_write, va, at)) [[unlikely]] {
+      return shift_m<Op, T, kEa, kByCl, true>(c, i);
+    }
     T value = *reinterpret_cast<T*>(at);
     if (count != 0) Op::run(c, value, count);
     *reinterpret_cast<T*>(at) = value;

@@ -26,7 +26,7 @@ void mov_xx(Core* c, const Insn* i) {
   NM_NEXT;
 }
 template <Ea kEa, bool kAligned, bool kSlow>
-void load_x(Core* c, const Insn* i) {
+[[gnu::noinline]] void load_x(Core* c, const Insn* i) {
   require_sse(c, i);
   const u64 va = effective_address<kEa>(c, i);
   if (kAligned && (va & 15) != 0) [[unlikely]] raise_error(c, i, vector::gp, 0);
@@ -35,7 +35,7 @@ void load_x(Core* c, const Insn* i) {
   NM_NEXT;
 }
 template <Ea kEa, bool kAligned, bool kSlow>
-void store_x(Core* c, const Insn* i) {
+[[gnu::noinline]] void store_x(Core* c, const Insn* i) {
   require_sse(c, i);
   const u64 va = effective_address<kEa>(c, i);
   if (kAligned && (va & 15) != 0) [[unlikely]] raise_error(c, i, vector::gp, 0);
@@ -79,14 +79,14 @@ void movq_xx(Core* c, const Insn* i) {
   NM_NEXT;
 }
 template <class T, Ea kEa, bool kSlow>
-void load_low(Core* c, const Insn* i) {
+[[gnu::noinline]] void load_low(Core* c, const Insn* i) {
   require_sse(c, i);
   NM_LOAD(T, value, effective_address<kEa>(c, i), (load_low<T, kEa, true>));
   *xmm(c, i->reg) = {value, 0};
   NM_NEXT;
 }
 template <class T, Ea kEa, bool kSlow>
-void store_low(Core* c, const Insn* i) {
+[[gnu::noinline]] void store_low(Core* c, const Insn* i) {
   require_sse(c, i);
   NM_STORE(T, effective_address<kEa>(c, i), static_cast<T>(xmm(c, i->reg)->low),
            (store_low<T, kEa, true>));

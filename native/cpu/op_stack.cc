@@ -8,7 +8,7 @@ namespace node_mesh {
 namespace {
 
 template <class T, bool kSlow>
-void push_r(Core* c, const Insn* i) {
+[[gnu::noinline]] void push_r(Core* c, const Insn* i) {
   const T value = get_reg<T>(c, i->reg);
   const u64 sp = c->gpr[rsp] - sizeof(T);
   NM_STORE(T, sp, value, (push_r<T, true>));
@@ -16,14 +16,14 @@ void push_r(Core* c, const Insn* i) {
   NM_NEXT;
 }
 template <class T, bool kSlow>
-void push_i(Core* c, const Insn* i) {
+[[gnu::noinline]] void push_i(Core* c, const Insn* i) {
   const u64 sp = c->gpr[rsp] - sizeof(T);
   NM_STORE(T, sp, static_cast<T>(i->imm), (push_i<T, true>));
   c->gpr[rsp] = sp;
   NM_NEXT;
 }
 template <class T, bool kSlow>
-void pop_r(Core* c, const Insn* i) {
+[[gnu::noinline]] void pop_r(Core* c, const Insn* i) {
   NM_LOAD(T, value, c->gpr[rsp], (pop_r<T, true>));
   c->gpr[rsp] += sizeof(T);
   set_reg<T>(c, i->reg, value);
@@ -131,7 +131,7 @@ Handler select_popf(Decoding& d) {
 }
 
 template <class T, bool kSlow>
-void leave64(Core* c, const Insn* i) {
+[[gnu::noinline]] void leave64(Core* c, const Insn* i) {
   const u64 frame = c->gpr[rbp];
   NM_LOAD(T, value, frame, (leave64<T, true>));
   c->gpr[rsp] = frame + sizeof(T);
