@@ -14,6 +14,11 @@ export class Shared<T> {
     this.promise.catch(() => {});
   }
 
+  /** Nobody waited any more: it ends, and nobody may wait for it again. */
+  get isAbandoned(): boolean {
+    return this.#abort.signal.aborted;
+  }
+
   async wait(signal: AbortSignal): Promise<T> {
     const gone = Promise.withResolvers<never>();
     const onAbort = () => gone.reject(signal.reason);

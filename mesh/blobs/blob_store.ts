@@ -214,7 +214,7 @@ export class BlobStore {
     const path = this.path(hash);
     if (path !== null) return path;
     let shared = this.#fetching.get(hash);
-    if (shared === undefined) {
+    if (shared === undefined || shared.isAbandoned) {
       const started = new Shared((signal) => this.#fetchAny(hash, options, this.#signal(signal)));
       shared = started;
       this.#fetching.set(hash, started);

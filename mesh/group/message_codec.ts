@@ -99,10 +99,13 @@ export function decodeRecords(
 
 class RecordReader {
   readonly #bytes: Buffer;
+  /** The same memory; parts of a Buffer would be Buffers, whose `slice` does not copy. */
+  readonly #payload: Uint8Array;
   readonly #ends: { from: NodeId; to: NodeId };
   #at = 0;
 
   constructor(payload: Uint8Array, ends: { from: NodeId; to: NodeId }) {
+    this.#payload = payload;
     this.#bytes = Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength);
     this.#ends = ends;
   }
@@ -171,7 +174,7 @@ class RecordReader {
       if (kind === undefined) throw new MessageFormatError("an unknown kind of entry");
       const bytes = this.#u32();
       const start = this.#take(bytes);
-      entries.push({ index: first + n, term, kind, data: this.#bytes.subarray(start, this.#at) });
+      entries.push({ index: first + n, term, kind, data: this.#payload.subarray(start, this.#at) });
     }
     return entries;
   }
