@@ -1,11 +1,11 @@
-/** `npm run demo`: builds what is missing and shows a VM that outlives the nodes it runs on. */
-import { script } from "./_command.ts";
-import { runProgram } from "./_program.ts";
+/** `npm run demo`: builds what is missing and has the binary show a VM that outlives its nodes. */
+import { runVisibly, script } from "./_command.ts";
 import { buildAll } from "./build.ts";
+import { paths } from "./paths.ts";
 
 if (import.meta.main) {
   await script(async () => {
     await buildAll();
-    await runProgram("src/demo/main.ts", process.argv.slice(2));
+    process.exitCode = await runVisibly([paths.binary, "demo", ...process.argv.slice(2)]);
   });
 }

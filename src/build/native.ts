@@ -71,7 +71,7 @@ export async function buildMonitor(): Promise<void> {
 function installMonitor(): void {
   mkdirSync(paths.dist, { recursive: true });
   const fresh = `${paths.vmm}.new`;
-  copyFileSync(join(paths.nativeRelease, "vmm"), fresh);
+  copyFileSync(join(paths.nativeRelease, "verbs/vmm"), fresh);
   renameSync(fresh, paths.vmm);
 }
 
