@@ -4,6 +4,7 @@
  */
 
 import { SAFETY_RULES, type SafetyRules } from "../../mesh/raft/mod.ts";
+import type { Scenario } from "./scenario.ts";
 
 export const CANARIES = {
   "ack-before-fsync": "the disk acknowledges before the data is durable",
@@ -17,6 +18,25 @@ export const CANARIES = {
   "changes-overlap": "a membership change does not wait for the one before it",
   "output-before-commit": "the primary's output leaves when it is proposed",
 } as const;
+
+/** Where a mistake shows only in rare histories: the conditions that make these likely. */
+export const CANARY_CONDITIONS: { readonly [canary in Canary]?: Partial<Scenario> } = {
+  // Figure 8: leaders with a tail of their own die young, and come back.
+  "commit-old-term": {
+    members: ["a", "b", "c"].map((id) => ({ id, role: "replica" })),
+    spares: [],
+    troubleMs: 30_000,
+    network: { loss: 0.3, duplication: 0, delayMsMax: 20, slow: 0 },
+    crashEveryMs: 0,
+    crashAtWrite: 0,
+    crashLeaderWithinMs: 1_000,
+    partitionEveryMs: 0,
+    changeEveryMs: 0,
+    cutEveryMs: 0,
+    chunkEveryMs: 30,
+    appendBytesMax: 1,
+  },
+};
 
 export type Canary = keyof typeof CANARIES;
 

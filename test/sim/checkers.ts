@@ -22,8 +22,8 @@ export type Property =
 export class Violation extends Error {
   readonly property: Property;
 
-  constructor(property: Property, what: string) {
-    super(`${property}: ${what}`);
+  constructor(property: Property, what: string, options: ErrorOptions = {}) {
+    super(`${property}: ${what}`, options);
     this.name = "Violation";
     this.property = property;
   }

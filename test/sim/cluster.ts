@@ -4,7 +4,7 @@
  */
 
 import type { Member, MemberRole, Message, NodeId, RaftCore } from "../../mesh/raft/mod.ts";
-import type { Canary } from "./canaries.ts";
+import { CANARY_CONDITIONS, type Canary } from "./canaries.ts";
 import { Checkers, Violation } from "./checkers.ts";
 import { EventQueue } from "./event_queue.ts";
 import { Prng } from "./prng.ts";
@@ -19,10 +19,13 @@ const TICK_MS = 100;
 /** After healing, the group must do all it is there for within so many ticks. */
 const LIVENESS_TICKS_MAX = 150;
 const SLOW_SYNC_MS_MAX = 1_000;
+const LEADER_WATCH_MS = 10;
 
 export interface RunOptions {
   readonly canary?: Canary | null;
   readonly print?: ((line: string) => void) | null;
+  /** Takes the place of what the seed would draw. */
+  readonly scenario?: Partial<Scenario>;
 }
 
 export interface RunResult {
@@ -35,7 +38,12 @@ export interface RunResult {
 
 /** Runs the scenario of `seed`; throws a Violation when something does not hold. */
 export function runSeed(seed: number, options: RunOptions = {}): RunResult {
-  return new Cluster(seed, options).run();
+  try {
+    return new Cluster(seed, options).run();
+  } catch (error) {
+    if (error instanceof Violation) throw error;
+    throw new Violation("the core's own checks", String(error), { cause: error });
+  }
 }
 
 class Cluster {
@@ -52,7 +60,9 @@ class Cluster {
 
   constructor(seed: number, options: RunOptions) {
     this.#prng = new Prng(seed);
-    this.#scenario = drawScenario(this.#prng);
+    const canary = options.canary ?? null;
+    const conditions = canary === null ? {} : (CANARY_CONDITIONS[canary] ?? {});
+    this.#scenario = { ...drawScenario(this.#prng), ...conditions, ...options.scenario };
     this.#names = [...this.#scenario.members.map(({ id }) => id), ...this.#scenario.spares];
     const trace = new Trace(options.print ?? null);
     const deliver = (message: Message) => this.#deliver(message);
@@ -63,7 +73,7 @@ class Cluster {
       trace,
       checkers: new Checkers(this.#nodes),
       reader: new Reader(),
-      canary: options.canary ?? null,
+      canary,
       limits: { ...SIM_LIMITS, appendBytesMax: this.#scenario.appendBytesMax },
     };
     options.print?.(JSON.stringify(this.#scenario));
@@ -182,7 +192,7 @@ class Cluster {
   #planTroubles(): void {
     const s = this.#scenario;
     this.#trouble(s.crashEveryMs, () => this.#crash(this.#anyNode()));
-    this.#trouble(s.crashLeaderEveryMs, () => this.#crashNewLeader());
+    this.#trouble(s.crashLeaderWithinMs > 0 ? LEADER_WATCH_MS : 0, () => this.#crashNewLeader());
     this.#trouble(s.partitionEveryMs, () => this.#partition());
     this.#trouble(s.flapEveryMs, () => this.#flap());
     this.#trouble(s.stallEveryMs, () => this.#stall(this.#anyNode()));
@@ -209,13 +219,15 @@ class Cluster {
     return this.#prng.pick([...this.#nodes.values()]);
   }
 
-  /** The youngest leader dies within its first moments: figure 8 of the paper. */
+  /** A new leader dies within its first moments: figure 8 of the paper. */
   #crashNewLeader(): void {
     const leader = this.#leader();
-    if (leader && leader.core.soft.term > this.#killedTerm) {
-      this.#killedTerm = leader.core.soft.term;
-      this.#crash(leader);
-    }
+    if (!leader || leader.core.soft.term <= this.#killedTerm) return;
+    this.#killedTerm = leader.core.soft.term;
+    const { epoch } = leader;
+    this.#queue.after(this.#prng.between(0, this.#scenario.crashLeaderWithinMs), () => {
+      if (this.#isTrouble && leader.epoch === epoch) this.#crash(leader);
+    });
   }
 
   /** Two sides that do not hear each other, or one of them not the other. */

@@ -33,6 +33,7 @@ function main(): number {
       if (!(error instanceof Violation)) throw error;
       const canary = options.canary === null ? "" : ` --canary ${options.canary}`;
       console.error(`seed ${seed}: ${error.message}`);
+      if (error.cause instanceof Error) console.error(error.cause.stack);
       console.error(`see it again: npm run sim -- --seed ${seed} --trace${canary}`);
       return 1;
     }

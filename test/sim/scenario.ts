@@ -23,7 +23,8 @@ export interface Scenario {
   readonly crashAtWrite: number;
   /** Mean time between troubles of a kind; 0 for never. */
   readonly crashEveryMs: number;
-  readonly crashLeaderEveryMs: number;
+  /** New leaders die within so long of their election; 0 when they do not. */
+  readonly crashLeaderWithinMs: number;
   readonly partitionEveryMs: number;
   readonly flapEveryMs: number;
   readonly stallEveryMs: number;
@@ -57,7 +58,7 @@ export function drawScenario(prng: Prng): Scenario {
     slowDiskMs: prng.pick([0, 0, 0, 300]),
     crashAtWrite: isCrashing ? prng.pick([0, 0.002, 0.01]) : 0,
     crashEveryMs: isCrashing ? prng.pick([1_000, 3_000, 6_000]) : 0,
-    crashLeaderEveryMs: isCrashing ? prng.pick([0, 0, 10, 40]) : 0,
+    crashLeaderWithinMs: isCrashing ? prng.pick([0, 0, 50, 200, 600]) : 0,
     partitionEveryMs: prng.chance(0.5) ? prng.pick([1_500, 4_000]) : 0,
     flapEveryMs: prng.chance(0.2) ? 400 : 0,
     stallEveryMs: prng.chance(0.2) ? 3_000 : 0,

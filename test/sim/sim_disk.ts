@@ -127,9 +127,7 @@ export class SimDisk implements LogReader {
     const { index: commit, term } = checkpoint;
     // Whoever holds a term's entries has seen that term; a vote of the same term stays.
     const isNewTerm = this.hardState === null || this.hardState.term < term;
-    this.hardState = isNewTerm
-      ? { term, votedFor: null, commit }
-      : { ...this.hardState!, commit };
+    this.hardState = isNewTerm ? { term, votedFor: null, commit } : { ...this.hardState!, commit };
   }
 
   #startSync(): void {

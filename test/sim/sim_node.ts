@@ -223,9 +223,6 @@ export class SimNode implements CheckedNode {
     this.#isPumping = true;
     try {
       while (this.#core?.hasReady()) this.#handle(this.#core, this.#core.ready());
-    } catch (error) {
-      if (error instanceof Violation) throw error;
-      throw new Violation("the core's own checks", `${this.id}: ${String(error)}`);
     } finally {
       this.#isPumping = false;
     }
