@@ -5,7 +5,9 @@ namespace {
 
 constexpr std::uint16_t power_button_bit = 1u << 8;
 constexpr std::uint16_t status_bits = power_button_bit;
-constexpr std::uint16_t enable_bits = power_button_bit;
+// Timer, global lock, both buttons, RTC: operating systems read back what they enabled, also for
+// events that never come.
+constexpr std::uint16_t enable_bits = 0x0721;
 constexpr std::uint16_t control_sci_enable = 1u << 0;
 constexpr std::uint16_t control_sleep_type = 7u << 10;
 constexpr std::uint8_t sleep_enable_in_high_byte = 1u << 5;

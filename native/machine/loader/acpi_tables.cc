@@ -105,9 +105,9 @@ Table make_dsdt() {
 }
 
 Table make_fadt(std::uint64_t dsdt) {
-  constexpr std::uint16_t boot_no_vga = 1u << 2, boot_no_msi = 1u << 3, boot_legacy = 1u << 0;
+  constexpr std::uint16_t boot_no_vga = 1u << 2, boot_legacy = 1u << 0;
   constexpr std::uint32_t flag_wbinvd = 1u << 0, flag_c1 = 1u << 2, flag_no_sleep_button = 1u << 5,
-                          flag_reset = 1u << 10;
+                          flag_no_rtc_wake = 1u << 6, flag_reset = 1u << 10;
   Table table("FACP", 5);
   table.u32(0);  // FACS: there is no firmware that would need one
   table.u32(dsdt);
@@ -136,9 +136,9 @@ Table make_fadt(std::uint64_t dsdt) {
   table.u8(0);     // day alarm
   table.u8(0);     // month alarm
   table.u8(0x32);  // century register in CMOS
-  table.u16(boot_legacy | boot_no_vga | boot_no_msi);
+  table.u16(boot_legacy | boot_no_vga);
   table.u8(0);
-  table.u32(flag_wbinvd | flag_c1 | flag_no_sleep_button | flag_reset);
+  table.u32(flag_wbinvd | flag_c1 | flag_no_sleep_button | flag_no_rtc_wake | flag_reset);
   table.io_address(Reset::reset_port, 8, 1);
   table.u8(0x06);  // value to reset
   table.u16(0);    // ARM flags

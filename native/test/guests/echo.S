@@ -1,8 +1,8 @@
 // Echoes what is typed, by interrupt; says how much it was and ends at "q".
-#include "runtime.h"
+#include "runtime.inc"
   .globl _start
 _start:
-  call guest_init
+  START
   call pic_init
   GATE IRQ_BASE + 4, received
   OUT_BYTE 0x21, 0xef

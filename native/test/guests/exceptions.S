@@ -1,6 +1,6 @@
 // Raises exceptions one after the other; each handler prints what it was given. What must hold: the
 // faulting address, the error code, CR2, and that execution goes on where the handler says.
-#include "runtime.h"
+#include "runtime.inc"
   .globl _start
 
 // Prints the name, error code and distance of RIP from the marker, goes on at `recover`.
@@ -33,7 +33,7 @@
 .endm
 
 _start:
-  call guest_init
+  START
   GATE 0, divide
   GATE 3, breakpoint
   GATE 6, undefined

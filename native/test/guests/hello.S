@@ -1,7 +1,7 @@
 // Prints a line and switches the machine off.
-#include "runtime.h"
+#include "runtime.inc"
   .globl _start
 _start:
-  call guest_init
+  START
   PRINT "hello from a tiny guest\n"
   jmp power_off

@@ -1,5 +1,5 @@
 // The local APIC's timer in all three modes, and an interrupt that the CPU sends itself.
-#include "runtime.h"
+#include "runtime.inc"
   .globl _start
   .equ APIC, 0xfee00000
 
@@ -13,7 +13,7 @@
 .endm
 
 _start:
-  call guest_init
+  START
   GATE 0x60, tick
   GATE 0x61, itself
   mov $APIC, %ebx

@@ -1,8 +1,8 @@
 // Sleeps through 50 timer interrupts of the PIT at 1 kHz and says so after each ten.
-#include "runtime.h"
+#include "runtime.inc"
   .globl _start
 _start:
-  call guest_init
+  START
   call pic_init
   GATE IRQ_BASE, tick
   OUT_BYTE 0x43, 0x34

@@ -1,9 +1,9 @@
 // Prints the time stamp counter and the clock chip's seconds again and again, with some work in
 // between, and stops for ever with interrupts off.
-#include "runtime.h"
+#include "runtime.inc"
   .globl _start
 _start:
-  call guest_init
+  START
   mov $20, %r15d
 again:
   rdtsc

@@ -1,5 +1,5 @@
 // The runtime of tiny guests: serial output, descriptor tables, gates, the 8259s, power-off.
-#include "runtime.h"
+#include "runtime.inc"
 
   .text
   .globl guest_init, put_char, put_string, put_hex, put_decimal, put_line, power_off
@@ -7,8 +7,6 @@
 
 // Stack, GDT with user segments and a TSS, IDT with a reporting handler everywhere, UART.
 guest_init:
-  pop %rbx
-  lea kernel_stack_top(%rip), %rsp
   lea tss(%rip), %rax
   lea gdt(%rip), %rdi
   mov %ax, 0x32(%rdi)
@@ -16,7 +14,8 @@ guest_init:
   mov %al, 0x34(%rdi)
   mov %ah, 0x37(%rdi)
   lea tss(%rip), %rax
-  mov %rsp, 4(%rax)
+  lea kernel_stack_top(%rip), %rcx
+  mov %rcx, 4(%rax)
   lgdt gdt_pointer(%rip)
   mov $TSS_SELECTOR, %ax
   ltr %ax
@@ -33,7 +32,7 @@ guest_init:
   OUT_BYTE COM1 + 3, 0x03
   OUT_BYTE COM1 + 2, 0x07
   OUT_BYTE COM1 + 4, 0x0b
-  jmp *%rbx
+  ret
 
 // edi = vector, rsi = handler, edx = type byte
 set_gate:

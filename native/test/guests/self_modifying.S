@@ -1,9 +1,9 @@
 // Code that rewrites itself: an immediate of a loop body, an instruction right behind the store, a
 // routine copied over another one, and one through a second mapping of its page.
-#include "runtime.h"
+#include "runtime.inc"
   .globl _start
 _start:
-  call guest_init
+  START
   mov $10, %ebp
   xor %ebx, %ebx
 again:

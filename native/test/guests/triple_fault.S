@@ -1,8 +1,8 @@
 // An exception without any table to deliver it.
-#include "runtime.h"
+#include "runtime.inc"
   .globl _start
 _start:
-  call guest_init
+  START
   PRINT "about to fault thrice\n"
   lidt nothing(%rip)
   ud2

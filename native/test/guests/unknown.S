@@ -1,9 +1,9 @@
 // What the machine does not have: unknown MSRs fault, unknown ports and addresses read as all ones.
 // Ends by the keyboard controller's reset.
-#include "runtime.h"
+#include "runtime.inc"
   .globl _start
 _start:
-  call guest_init
+  START
   GATE 13, protection
   mov $0xdead, %ecx
   lea 1f(%rip), %r13

@@ -1,9 +1,9 @@
 // User code that never calls the kernel is interrupted by the PIT until the kernel has seen 20
 // ticks. Its loop count depends on when the interrupts come: a replay must find the same.
-#include "runtime.h"
+#include "runtime.inc"
   .globl _start
 _start:
-  call guest_init
+  START
   call make_all_user
   call pic_init
   GATE IRQ_BASE, tick

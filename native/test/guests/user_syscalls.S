@@ -1,9 +1,9 @@
 // A user program that computes and asks the kernel for the next number 300 times by SYSCALL and INT
 // 0x80 in turn, then touches a page that is not its own. The kernel prints the sum.
-#include "runtime.h"
+#include "runtime.inc"
   .globl _start
 _start:
-  call guest_init
+  START
   call make_all_user
   GATE 0x80, by_interrupt, GATE_USER
   GATE 14, page_fault
