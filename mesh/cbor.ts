@@ -1,6 +1,6 @@
 /**
- * CBOR with bounds: plain maps, arrays, numbers, text and bytes. What a peer sent is decoded here and
- * then checked against a schema; nothing else of the mesh looks at undecoded bytes.
+ * CBOR with bounds: plain maps, arrays, numbers, text and bytes. What a peer sent is decoded here
+ * and then checked against a schema; nothing else of the mesh looks at undecoded bytes.
  */
 
 import type { Static, TSchema } from "@sinclair/typebox";

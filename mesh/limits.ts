@@ -37,7 +37,9 @@ export const storageLimits = {
 export const transportLimits = {
   /** A control frame: heartbeats of all groups to one peer. 1000 groups take about 90 KiB. */
   controlFrameBytesMax: 1 * MIB,
-  /** A bulk frame: one append message. The core bounds an entry to 256 KiB and a message to 1 MiB. */
+  /**
+   * A bulk frame: one append message. The core bounds an entry to 256 KiB and a message to 1 MiB.
+   */
   bulkFrameBytesMax: 4 * MIB,
   /** Bytes to one peer that were sent and not yet consumed there. Bounds the receiver's memory. */
   bulkCreditBytes: 1 * MIB,

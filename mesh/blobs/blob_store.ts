@@ -1,7 +1,7 @@
 /**
- * Content-addressed files: kernels, initial file systems, disks. A blob's name is its SHA-256, so what
- * a peer sends needs no trust: it is verified on arrival. A blob appears under its name only when it is
- * whole and on disk; what an interrupted write left is removed at the next start.
+ * Content-addressed files: kernels, initial file systems, disks. A blob's name is its SHA-256, so
+ * what a peer sends needs no trust: it is verified on arrival. A blob appears under its name only
+ * when it is whole and on disk; what an interrupted write left is removed at the next start.
  */
 
 import { createHash, type Hash, randomUUID } from "node:crypto";

@@ -1,7 +1,8 @@
 /**
- * One group on this node: the core, its log, its delivery, and what is under way between them. It does
- * what a Ready says in the order in which it must be done: nothing that follows from a write leaves
- * before the write is durable. When its storage fails it falls silent: it can't acknowledge anything.
+ * One group on this node: the core, its log, its delivery, and what is under way between them. It
+ * does what a Ready says in the order in which it must be done: nothing that follows from a write
+ * leaves before the write is durable. When its storage fails it falls silent: it can't acknowledge
+ * anything.
  */
 
 import type { Clock, Timer } from "../clock.ts";

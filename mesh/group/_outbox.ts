@@ -1,6 +1,7 @@
 /**
  * What all groups of a node send in one turn: one control frame and few bulk frames for each peer,
- * however many groups there are. Appends go on the bulk stream in order, everything else on control.
+ * however many groups there are. Appends go on the bulk stream in order, everything else on
+ * control.
  */
 
 import { transportLimits } from "../limits.ts";

@@ -1,7 +1,7 @@
 /**
- * Hands committed entries to a group's handler: each once, in order, from index 1, the next batch only
- * after the handler has settled the one before. What comes while the handler is busy waits in a
- * bounded queue; beyond that it is read from storage again, so a slow handler costs no memory.
+ * Hands committed entries to a group's handler: each once, in order, from index 1, the next batch
+ * only after the handler has settled the one before. What comes while the handler is busy waits in
+ * a bounded queue; beyond that it is read from storage again, so a slow handler costs no memory.
  */
 
 import { groupLimits } from "../limits.ts";

@@ -141,7 +141,7 @@ test("entries reach all members in order, and status tells about it", async (t) 
   );
 });
 
-test("when the leader's node ends another one leads at once, and it catches up later", async (t) => {
+test("when the leader's node ends another one leads, and it catches up later", async (t) => {
   const cluster = await Cluster.start(t, ["replica", "replica", "replica"]);
   const first = await cluster.leader();
   await propose(first, "one");

@@ -1,7 +1,7 @@
 /**
  * All groups of a node: one clock for them, one storage commit for what they write in a turn, one
- * frame to each peer for what they send. A group takes part from `open` on. A destroyed group's id is
- * refused for ever, so that an old message cannot bring back a voter without its vote.
+ * frame to each peer for what they send. A group takes part from `open` on. A destroyed group's id
+ * is refused for ever, so that an old message cannot bring back a voter without its vote.
  */
 
 import { type Clock, systemClock, type Timer } from "../clock.ts";

@@ -1,4 +1,6 @@
-/** Raft messages on the wire: they come back as they were, and random bytes are refused or parsed. */
+/**
+ * Raft messages on the wire: they come back as they were, and random bytes are refused or parsed.
+ */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -1,6 +1,7 @@
 /**
  * Raft messages of all groups as bytes. A frame is a row of records; sender and receiver are not in
- * it, they are the two ends of the link. Decoding trusts nothing: what does not fit is refused whole.
+ * it, they are the two ends of the link. Decoding trusts nothing: what does not fit is refused
+ * whole.
  */
 
 import { groupLimits } from "../limits.ts";

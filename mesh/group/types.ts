@@ -60,8 +60,8 @@ export interface Group {
   readonly info: Uint8Array;
   readonly soft: SoftState;
   /**
-   * Null when this node does not lead or too much is under way. Committed only if an entry with this
-   * index and this term reaches onCommitted.
+   * Null when this node does not lead or too much is under way. Committed only if an entry with
+   * this index and this term reaches onCommitted.
    */
   propose(data: Uint8Array): Proposal | null;
   transferLeadership(to: NodeId): boolean;

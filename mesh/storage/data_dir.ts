@@ -1,6 +1,6 @@
 /**
- * A node's data directory: made for its owner only, and used by one process at a time. The lock is a
- * database lock, which the kernel drops when the process dies; a stale lock cannot exist.
+ * A node's data directory: made for its owner only, and used by one process at a time. The lock is
+ * a database lock, which the kernel drops when the process dies; a stale lock cannot exist.
  */
 
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";

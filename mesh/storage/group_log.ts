@@ -1,7 +1,7 @@
 /**
  * The log of one group as the core reads it: exact terms of all indexes, the newest entries in
- * memory, older ones fetched on demand. It shows durable entries only, and never blocks: a range that
- * is not in memory gives an empty slice while it is being loaded.
+ * memory, older ones fetched on demand. It shows durable entries only, and never blocks: a range
+ * that is not in memory gives an empty slice while it is being loaded.
  */
 
 import { storageLimits } from "../limits.ts";

@@ -19,8 +19,8 @@ const APPLICATION_ID = 0x4e4d4c47; // "NMLG"
 const SCHEMA_VERSION = 1;
 
 // Rows of `terms` are the first index of each run of equal terms, so that the term of any index is
-// known without touching entries. `c` is a CRC of index, term, kind and data: SQLite does not notice
-// a flipped bit in a page.
+// known without touching entries. `c` is a CRC of index, term, kind and data: SQLite does not
+// notice a flipped bit in a page.
 const SCHEMA = `
   CREATE TABLE groups (
     g INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, members TEXT NOT NULL,

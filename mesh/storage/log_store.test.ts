@@ -90,7 +90,7 @@ test("what was appended is there after a restart", async (t) => {
   });
 });
 
-test("appends of one turn share a transaction, and later entries replace earlier ones", async (t) => {
+test("appends of one turn share a transaction; later entries replace earlier", async (t) => {
   const path = dataDir(t);
   await withStorage(path, async ({ log }) => {
     await log.create("g", MEMBERS, new Uint8Array());
@@ -283,7 +283,8 @@ test("when the worker dies every waiting and later write is refused", async (t) 
 const WRITER = `
   import { openStorage } from ${JSON.stringify(new URL("./storage.ts", import.meta.url).href)};
   const { log } = await openStorage({ dataDir: process.argv[1] });
-  if (log.find("g") === undefined) await log.create("g", [{ id: "a", role: "replica" }], new Uint8Array());
+  const members = [{ id: "a", role: "replica" }];
+  if (log.find("g") === undefined) await log.create("g", members, new Uint8Array());
   const { log: { lastIndex } } = await log.load("g");
   for (let index = lastIndex + 1; ; index += 1) {
     const data = new Uint8Array(2000).fill(index & 255);

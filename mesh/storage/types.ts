@@ -1,6 +1,7 @@
 /**
- * What the storage worker and the main thread say to each other. Only plain data that can be cloned;
- * bulk bytes travel in one transferred buffer, because a cloned view would copy its whole buffer.
+ * What the storage worker and the main thread say to each other. Only plain data that can be
+ * cloned; bulk bytes travel in one transferred buffer, because a cloned view would copy its whole
+ * buffer.
  */
 
 import type { Worker, WorkerOptions } from "node:worker_threads";

@@ -1,7 +1,7 @@
 /**
  * Where this node can be reached: listen addresses with wildcards replaced by the machine's own
- * addresses. libp2p leaves public addresses out until others have verified them, which a private mesh
- * cannot wait for.
+ * addresses. libp2p leaves public addresses out until others have verified them, which a private
+ * mesh cannot wait for.
  */
 
 import { networkInterfaces } from "node:os";

@@ -1,7 +1,7 @@
 /**
  * The sending half of a bulk stream: frames leave while the receiver's window has room, wait in a
- * bounded queue otherwise, and are refused beyond that. The transport's own back-pressure is not used:
- * it ends at the receiver's socket and says nothing about what the receiver has worked off.
+ * bounded queue otherwise, and are refused beyond that. The transport's own back-pressure is not
+ * used: it ends at the receiver's socket and says nothing about what the receiver has worked off.
  */
 
 import { transportLimits } from "../limits.ts";

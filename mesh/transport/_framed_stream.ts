@@ -1,6 +1,6 @@
 /**
- * A libp2p stream that carries frames. It owns the stream's listeners: whatever goes wrong in them ends
- * this stream and is reported once, and never reaches the event loop as an uncaught error.
+ * A libp2p stream that carries frames. It owns the stream's listeners: whatever goes wrong in them
+ * ends this stream and is reported once, and never reaches the event loop as an uncaught error.
  */
 
 import type { Stream, StreamMessageEvent } from "@libp2p/interface";

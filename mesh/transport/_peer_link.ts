@@ -1,7 +1,7 @@
 /**
  * The link to one peer: a control stream for what is small and urgent, a bulk stream with a credit
- * window for what is large. Both live and die together. Delivery is at most once and in order on each
- * stream; what a dead link still held is lost, and the layer above sends it again.
+ * window for what is large. Both live and die together. Delivery is at most once and in order on
+ * each stream; what a dead link still held is lost, and the layer above sends it again.
  */
 
 import type { Connection } from "@libp2p/interface";

@@ -1,6 +1,6 @@
 /**
- * Requests and answers on a stream: length-prefixed CBOR envelopes. For item streams the caller sends
- * back how many bytes it has taken; the server keeps at most a window of them under way.
+ * Requests and answers on a stream: length-prefixed CBOR envelopes. For item streams the caller
+ * sends back how many bytes it has taken; the server keeps at most a window of them under way.
  */
 
 import type { Libp2p, Stream } from "@libp2p/interface";

@@ -1,6 +1,6 @@
 /**
- * Frames on the streams between two nodes: u32le length of the rest, u8 type, payload. libp2p streams
- * have no message boundaries, so a frame may arrive in any pieces.
+ * Frames on the streams between two nodes: u32le length of the rest, u8 type, payload. libp2p
+ * streams have no message boundaries, so a frame may arrive in any pieces.
  */
 
 import type { Uint8ArrayList } from "uint8arraylist";

@@ -1,7 +1,7 @@
 /**
- * The links of a node. The peer with the lower id opens both streams, so that a pair never opens two
- * links at once; the other end accepts. A newer link replaces an older one, because the far end has
- * given the older one up. A link counts as up when both ends have said hello on it: a dial that
+ * The links of a node. The peer with the lower id opens both streams, so that a pair never opens
+ * two links at once; the other end accepts. A newer link replaces an older one, because the far end
+ * has given the older one up. A link counts as up when both ends have said hello on it: a dial that
  * succeeded is no admission.
  */
 

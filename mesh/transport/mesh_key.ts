@@ -58,7 +58,9 @@ export function assertMeshKey(key: Uint8Array): void {
   }
 }
 
-/** What goes into the handshake: both ends must have the same, and it does not give the key away. */
+/**
+ * What goes into the handshake: both ends must have the same, and it does not give the key away.
+ */
 export function noisePrologue(key: Uint8Array): Uint8Array {
   assertMeshKey(key);
   const hash = createHash("sha256").update("node-mesh noise prologue 1\0").update(key);

@@ -354,15 +354,17 @@ test("item streams hold a fast sender up and end when the caller leaves", async 
 });
 
 test("a process with a stopped node ends by itself", async (t) => {
+  const url = (path: string) => JSON.stringify(new URL(path, import.meta.url).href);
+  const listen = JSON.stringify(LOOPBACK);
   const script = `
-    import { openStorage } from ${JSON.stringify(new URL("../storage/storage.ts", import.meta.url).href)};
-    import { MeshNode } from ${JSON.stringify(new URL("./mesh_node.ts", import.meta.url).href)};
+    import { openStorage } from ${url("../storage/storage.ts")};
+    import { MeshNode } from ${url("./mesh_node.ts")};
     const nodes = [];
     for (const dir of process.argv.slice(1)) {
       const storage = await openStorage({ dataDir: dir });
       const meshKey = nodes[0]?.node.key;
       const options = meshKey === undefined ? {} : { meshKey };
-      const node = await MeshNode.start({ meta: storage.meta, listen: ["/ip4/127.0.0.1/tcp/0"], ...options });
+      const node = await MeshNode.start({ meta: storage.meta, listen: ${listen}, ...options });
       nodes.push({ node, storage });
     }
     await nodes[1].node.join(nodes[0].node.addresses());

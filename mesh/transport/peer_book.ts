@@ -1,7 +1,7 @@
 /**
- * The peers a node knows and where they were last reached. Kept across restarts, so that a node finds
- * its mesh again without help. What other peers tell is checked, bounded, and never displaces what
- * this node has seen itself.
+ * The peers a node knows and where they were last reached. Kept across restarts, so that a node
+ * finds its mesh again without help. What other peers tell is checked, bounded, and never displaces
+ * what this node has seen itself.
  */
 
 import { multiaddr } from "@multiformats/multiaddr";

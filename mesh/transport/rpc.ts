@@ -1,7 +1,7 @@
 /**
- * Requests between nodes: one libp2p stream for each, CBOR checked against a schema at both ends, with
- * limits on size and time. A method may answer once or with a stream of items; then the caller gives
- * credit as it takes them, so that a slow caller holds the handler up and nothing piles up.
+ * Requests between nodes: one libp2p stream for each, CBOR checked against a schema at both ends,
+ * with limits on size and time. A method may answer once or with a stream of items; then the caller
+ * gives credit as it takes them, so that a slow caller holds the handler up and nothing piles up.
  */
 
 import type { Static, TSchema } from "@sinclair/typebox";
