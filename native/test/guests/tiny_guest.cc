@@ -79,15 +79,15 @@ void TinyGuest::type(std::string_view text) {
   machine_->console_input(std::as_bytes(std::span<const char>(text)));
 }
 
-std::string TinyGuest::fingerprint() const {
-  const Position position = machine_->position();
+std::string fingerprint_of(const Machine& machine) {
+  const Position position = machine.position();
   std::string text = format_text("at %llu+%llu", static_cast<unsigned long long>(position.steps),
                                  static_cast<unsigned long long>(position.user_steps));
-  text += registers_text(machine_->cpu_snapshot());
-  for (const auto& device : machine_->device_states()) {
+  text += registers_text(machine.cpu_snapshot());
+  for (const auto& device : machine.device_states()) {
     text += "\n" + device.name + " " + hex(device.bytes);
   }
-  return text + "\n" + console_;
+  return text;
 }
 
 }  // namespace node_mesh

@@ -16,6 +16,9 @@ namespace node_mesh {
 // The file `<guests directory>/NAME.elf`; empty when it is not there.
 std::vector<std::byte> read_tiny_guest(std::string_view name);
 
+// Everything a digest would cover but memory: position, registers, devices; to compare two runs.
+std::string fingerprint_of(const Machine& machine);
+
 class TinyGuest final : public ConsoleSink {
  public:
   explicit TinyGuest(std::string_view name, MachineConfig config = default_config());
@@ -29,8 +32,7 @@ class TinyGuest final : public ConsoleSink {
 
   Machine& machine() { return *machine_; }
   const std::string& console() const { return console_; }
-  // Everything a digest would cover: position, registers, devices; for comparing two runs.
-  std::string fingerprint() const;
+  std::string fingerprint() const { return fingerprint_of(*machine_) + "\n" + console_; }
 
  private:
   std::unique_ptr<Machine> machine_;
