@@ -41,17 +41,23 @@ void RecordingClock::start(std::uint64_t guest_ns, std::uint64_t host_ns, Positi
   last_real_ns_ = guest_ns;
   last_steps_ = at.steps;
   slept_ns_ = 0;
+  crawling_ = false;
 }
 
 bool RecordingClock::sync_due(std::uint64_t guest_ns) {
   const std::uint64_t real_ns = real_guest_ns();
-  const std::uint64_t drift_ns = real_ns > guest_ns ? real_ns - guest_ns : guest_ns - real_ns;
-  return drift_ns > drift_ns_max_;
+  if (guest_ns > real_ns) return ran_ahead(guest_ns - real_ns);
+  return real_ns - guest_ns > drift_ns_max_;
+}
+
+// Time that ran ahead is slowed down once; until real time has caught up there is no more to do.
+bool RecordingClock::ran_ahead(std::uint64_t by_ns) const {
+  return by_ns > drift_ns_low && !crawling_;
 }
 
 bool RecordingClock::sync_due_for_devices(std::uint64_t guest_ns, std::uint64_t next_deadline_ns) {
   const std::uint64_t real_ns = real_guest_ns();
-  if (guest_ns > real_ns) return guest_ns - real_ns > drift_ns_high;
+  if (guest_ns > real_ns) return ran_ahead(guest_ns - real_ns);
   return real_ns >= next_deadline_ns && real_ns - guest_ns > drift_ns_low;
 }
 
@@ -73,14 +79,14 @@ ClockSetting RecordingClock::setting(Position at, std::uint64_t guest_ns) {
   const std::uint64_t real_ns = std::max(real_guest_ns(), last_real_ns_);
   const bool dense = real_ns - last_real_ns_ < dense_interval_ns;
   measure(at, real_ns);
-  if (guest_ns > real_ns + drift_ns_low) rate_ /= 2;
   rate_ = whole_units(rate_);
+  crawling_ = guest_ns > real_ns + drift_ns_low;
   drift_ns_max_ = dense ? std::min(drift_ns_max_ + drift_ns_max_ / 8, drift_ns_high)
                         : std::max(drift_ns_max_ - drift_ns_max_ / 4, drift_ns_low);
   last_real_ns_ = real_ns;
   last_steps_ = at.steps;
   slept_ns_ = 0;
-  return {std::max(real_ns, guest_ns), rate_};
+  return {std::max(real_ns, guest_ns), crawling_ ? rate_min : rate_};
 }
 
 }  // namespace node_mesh

@@ -33,12 +33,14 @@ class RecordingClock final : public ClockSource {
   std::uint64_t host_ns_at(std::uint64_t guest_ns) const { return guest_ns + host_ns_at_zero_; }
 
  private:
+  bool ran_ahead(std::uint64_t by_ns) const;
   void measure(Position at, std::uint64_t real_ns);
 
   HostClock& host_;
   std::uint64_t host_ns_at_zero_ = 0;  // mod 2^64
   std::uint64_t drift_ns_max_ = 0;
-  std::uint64_t rate_ = 0;          // 32.32 ns a step
+  std::uint64_t rate_ = 0;          // 32.32 ns a step, as measured
+  bool crawling_ = false;           // the slowest rate is set, for real time to catch up
   std::uint64_t fastest_rate_ = 0;  // of late
   std::uint64_t last_real_ns_ = 0;
   std::uint64_t last_steps_ = 0;
