@@ -106,6 +106,11 @@ export const groupLimits = {
   /** After the connection to a leader closed: pause before a pre-vote, random between the two. */
   fastElectionMinMs: 50,
   fastElectionMaxMs: 200,
+  /** The votes were split: pause before the next try, far wider than an election takes. */
+  fastElectionAgainMinMs: 150,
+  fastElectionAgainMaxMs: 450,
+  /** After that the normal time-out rules. */
+  fastElectionTriesMax: 4,
   /** Committed entries handed to a handler at once. */
   deliveryEntriesMax: 256,
   deliveryBytesMax: 1 * MIB,

@@ -117,7 +117,8 @@ export class HostedGroup implements Group {
   step(message: Message): void {
     this.#drive(() => {
       this.#core.step(message);
-      if (this.#core.soft.leader === message.from) this.#cancelCampaign();
+      const { leader } = this.#core.soft;
+      if (leader === message.from && this.#init.isConnected(leader)) this.#cancelCampaign();
     });
   }
 
@@ -141,15 +142,29 @@ export class HostedGroup implements Group {
     const { leader, role } = this.#core.soft;
     if (leader !== id || role === "leader" || !this.isActive) return;
     const { fastElectionMinMs, fastElectionMaxMs } = groupLimits;
-    const range = fastElectionMaxMs - fastElectionMinMs;
     // Replicas first: a witness that leads can only hand over.
     const extraMs = this.#isWitness ? fastElectionMaxMs : 0;
-    const delayMs = extraMs + fastElectionMinMs + this.#init.prng.next() * range;
-    this.#campaignTimer?.cancel();
+    this.#campaignAfter(this.#between(fastElectionMinMs, fastElectionMaxMs) + extraMs, 0);
+  }
+
+  /** Asks for votes later unless a leader is heard by then; again when the votes were split. */
+  #campaignAfter(delayMs: number, tries: number): void {
+    const { fastElectionTriesMax, fastElectionAgainMinMs, fastElectionAgainMaxMs } = groupLimits;
+    this.#cancelCampaign();
+    if (tries >= fastElectionTriesMax) return;
     this.#campaignTimer = this.#init.clock.after(delayMs, () => {
       this.#campaignTimer = null;
+      const { leader } = this.#core.soft;
+      if (leader === this.#init.self) return;
+      if (leader !== null && this.#init.isConnected(leader)) return;
       this.#drive(() => this.#core.campaignNow());
+      const againMs = this.#between(fastElectionAgainMinMs, fastElectionAgainMaxMs);
+      this.#campaignAfter(againMs, tries + 1);
     });
+  }
+
+  #between(min: number, max: number): number {
+    return min + this.#init.prng.next() * (max - min);
   }
 
   get #isWitness(): boolean {

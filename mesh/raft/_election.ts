@@ -21,7 +21,8 @@ export function tickElection(s: RaftState): void {
 /** The owner saw the leader's connection close: asks the others, who may have seen it as well. */
 export function campaignNow(s: RaftState): void {
   // A witness leaves it to a replica, and steps in when it has to deny one (see `answerPreVote`).
-  if (s.role === "leader" || s.role === "candidate" || !s.mayCampaign) return;
+  // A candidate whose votes were split may try again before its time-out.
+  if (s.role === "leader" || !s.mayCampaign) return;
   if (s.isWitness || s.isListening) return;
   startPreVote(s);
 }
