@@ -9,7 +9,7 @@ import type { Figure } from "./_figure.ts";
 import { median, type TimedRun, timedRun } from "./_run.ts";
 
 const firstLine = "bench: user space";
-const commandLine = "console=ttyS0 quiet cryptomgr.notests=1 nokaslr panic=-1";
+export const commandLine = "console=ttyS0 quiet cryptomgr.notests=1 nokaslr panic=-1";
 const memoryMib = 256;
 
 export interface BootInputs {

@@ -3,7 +3,7 @@ import Table from "cli-table3";
 
 export interface Figure {
   readonly name: string;
-  readonly unit: "ratio" | "ms" | "bytes" | "bytes/s" | "MiB" | "% of a core";
+  readonly unit: "ratio" | "ms" | "bytes" | "bytes/s" | "MiB" | "% of a core" | "lines";
   readonly value: number;
   /** At most this much; null: reported only. */
   readonly bound: number | null;

@@ -11,7 +11,7 @@ const settleMs = 6_000;
 const measureMs = 20_000;
 const memoryBoundMib = 30;
 /** Clock ticks a second in /proc: fixed for user space on x86-64. */
-const ticksPerSecond = 100;
+export const ticksPerSecond = 100;
 
 export async function benchIdle(inputs: BootInputs): Promise<Figure[]> {
   const log = join(inputs.directory, "idle.nmlog");
