@@ -137,6 +137,11 @@ void probe_write(Core* c, const Insn* i, u64 va, unsigned size) {
     if (!c->mmu->is_ram(pieces.gpa[k]) && i != nullptr) require_alone(c, i);
   }
 }
+void probe_read(Core* c, const Insn* i, u64 va, unsigned size) {
+  check_address(c, i, va, size);
+  check_alignment(c, i, va, size);
+  translate_pieces(c, i, va, size, Access::read, Privilege::current);
+}
 void probe_store(Core* c, const Insn* i, u64 va, unsigned size) {
   const Pieces pieces = translate_pieces(c, i, va, size, Access::write, Privilege::current);
   for (unsigned k = 0; k < 2 && pieces.size[k] != 0; ++k) {

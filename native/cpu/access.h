@@ -55,6 +55,7 @@ void slow_read(Core* c, const Insn* i, u64 va, void* into, unsigned size);
 void slow_write(Core* c, const Insn* i, u64 va, const void* from, unsigned size);
 // Raises whatever a write of `size` bytes would raise, changing nothing but accessed/dirty bits.
 void probe_write(Core* c, const Insn* i, u64 va, unsigned size);
+void probe_read(Core* c, const Insn* i, u64 va, unsigned size);
 // The same, and also runs the instruction alone now if the store will ask for it: afterwards
 // slow_write() of the same bytes cannot unwind.
 void probe_store(Core* c, const Insn* i, u64 va, unsigned size);

@@ -60,7 +60,7 @@ class BlockCache {
 };
 
 inline JumpEntry* jump_entry(const Core* c, u64 va) {
-  return &c->jumps[(va ^ (va >> 12)) & (jump_slots - 1)];
+  return &c->jumps[jump_slot(va)];
 }
 
 }  // namespace node_mesh

@@ -63,6 +63,7 @@ struct JumpEntry {
 };
 inline constexpr u64 tlb_slots = 1024;
 inline constexpr u64 jump_slots = 8192;
+constexpr u64 jump_slot(u64 va) { return (va ^ (va >> 12)) & (jump_slots - 1); }
 
 struct Segment {
   u16 selector = 0;

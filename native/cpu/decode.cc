@@ -77,8 +77,8 @@ bool Decoding::is_gpr(unsigned index) const {
 
 u8 Decoding::gpr(unsigned index) const { return gpr_operand_offset(operands[index].reg.value); }
 
-void Decoding::memory(unsigned index) {
-  const auto& mem = operands[index].mem;
+void Decoding::memory(const ZydisDecodedOperand& operand) {
+  const auto& mem = operand.mem;
   s64 disp = mem.disp.has_displacement ? mem.disp.value : 0;
   out.base = out.index = out.seg = zero_offset;
   out.scale = 0;
@@ -186,15 +186,17 @@ Decoder::Outcome Decoder::decode_one(std::span<const u8> bytes, bool page_end, C
     out.length = static_cast<u8>(bytes.size());  // all of them may matter
     return Outcome::last;
   }
-  ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT_VISIBLE];
+  ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
   if (!ZYAN_SUCCESS(ZydisDecoderDecodeOperands(&decoder, &context, &zydis, operands,
-                                               zydis.operand_count_visible))) {
+                                               zydis.operand_count))) {
     out.fn = op_undefined;
     out.length = zydis.length;
     return Outcome::last;
   }
   out.length = zydis.length;
-  Decoding d{zydis, {operands, zydis.operand_count_visible}, bytes.first(zydis.length), mode, out};
+  const std::span<const ZydisDecodedOperand> all(operands, zydis.operand_count);
+  Decoding d{zydis, all.first(zydis.operand_count_visible), all, bytes.first(zydis.length), mode,
+             out};
   out.fn = select(d);
   return d.ends_block ? Outcome::last : Outcome::next;
 }
@@ -204,7 +206,17 @@ Handler Decoder::select(Decoding& d) {
     if (const Handler handler = selector(d)) return handler;
     d.out.extra = 0;
   }
-  if (const Handler handler = select_stub(d, stubs_)) return handler;
+  // A stub must know the registers that the instruction uses without naming them, too.
+  ZydisDecodedInstruction zydis;
+  ZydisDecodedOperand all[ZYDIS_MAX_OPERAND_COUNT];
+  const ZydisDecoder& decoder = decoders_[static_cast<unsigned>(d.mode)];
+  if (ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, d.bytes.data(), d.bytes.size(), &zydis, all,
+                                          ZYDIS_MAX_OPERAND_COUNT, 0))) {
+    const Stub* stub = stubs_.find_or_make(zydis, {all, zydis.operand_count}, d.bytes);
+    if (stub != nullptr) {
+      if (const Handler handler = select_stub(d, stub)) return handler;
+    }
+  }
   d.ends_block = true;
   return op_undefined;
 }

@@ -19,7 +19,8 @@ namespace node_mesh {
 // One instruction on its way to an Insn.
 struct Decoding {
   const ZydisDecodedInstruction& zydis;
-  std::span<const ZydisDecodedOperand> operands;  // the explicit ones
+  std::span<const ZydisDecodedOperand> operands;      // the visible ones
+  std::span<const ZydisDecodedOperand> all_operands;  // the hidden ones too
   std::span<const u8> bytes;
   CodeMode mode;
   Insn& out;
@@ -42,7 +43,8 @@ struct Decoding {
   u8 gpr(unsigned index) const;                                          // operand offset
   u64 immediate(unsigned index) const { return operands[index].imm.value.u; }
   // Fills base, index, scale, segment and displacement of the memory operand.
-  void memory(unsigned index);
+  void memory(unsigned index) { memory(operands[index]); }
+  void memory(const ZydisDecodedOperand& operand);
   // Distance of a relative branch's target from the page's start.
   s64 target() const {
     return s64{out.offset} + out.length + operands[0].imm.value.s;
@@ -82,8 +84,8 @@ void op_undefined(Core* c, const Insn* i);       // #UD
 void op_too_long(Core* c, const Insn* i);        // more than 15 bytes: #GP
 void op_end_of_block(Core* c, const Insn* i);    // not an instruction: on to the next block
 void op_end_of_single(Core* c, const Insn* i);   // not an instruction: back to the run loop
-// For instructions without a handler of their own; null when no stub can run them either.
-Handler select_stub(Decoding& d, StubCache& stubs);
+// For instructions without a handler of their own.
+Handler select_stub(Decoding& d, const Stub* stub);
 
 // Picking template instances.
 template <class F>

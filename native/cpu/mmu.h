@@ -32,8 +32,10 @@ struct TranslationSet {
   std::array<u64, 512> executed{};  // Bloom filter of pages that the jump entries point into
   bool jumps_used = false;
 
+  TranslationSet() { forget_jumps(); }
   void clear();
   void clear_jumps();
+  void forget_jumps();
   void drop_page(u64 page);
   void note_executed(u64 page) {
     executed[(page >> 18) & 511] |= u64{1} << ((page >> 12) & 63);

@@ -14,9 +14,18 @@ void TranslationSet::clear() {
 
 void TranslationSet::clear_jumps() {
   if (!jumps_used) return;
-  jumps.fill({});
+  forget_jumps();
   executed.fill(0);
   jumps_used = false;
+}
+
+// A guest may well jump to `no_address` (and earn #GP for it): the one slot where it would be found
+// must hold another address when empty, or the empty entry's null block would be run.
+void TranslationSet::forget_jumps() {
+  constexpr u64 other = no_address ^ 2;
+  static_assert(jump_slot(other) != jump_slot(no_address));
+  jumps.fill({});
+  jumps[jump_slot(no_address)].va = other;
 }
 
 void TranslationSet::drop_page(u64 page) {

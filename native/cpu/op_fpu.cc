@@ -174,15 +174,15 @@ void op_stub_memory(Core* c, const Insn* i) {
 }  // namespace
 
 Handler select_stub(Decoding& d, StubCache& stubs) {
-  const Stub* stub = stubs.find_or_make(d.zydis, d.operands, d.bytes);
+  const Stub* stub = stubs.find_or_make(d.zydis, d.all_operands, d.bytes);
   if (stub == nullptr) return nullptr;
   if (stub->memory_bytes == 0) {
     d.out.stub = stub;
     return op_stub;
   }
-  for (unsigned index = 0; index < d.operands.size(); ++index) {
-    if (!d.is_memory(index)) continue;
-    d.memory(index);
+  for (const ZydisDecodedOperand& operand : d.all_operands) {
+    if (operand.type != ZYDIS_OPERAND_TYPE_MEMORY) continue;
+    d.memory(operand);
     d.out.stub = stub;
     return by_ea(d.ea, []<Ea kEa>() -> Handler { return op_stub_memory<kEa>; });
   }

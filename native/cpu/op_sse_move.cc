@@ -2,6 +2,7 @@
 // too frequent to go through stubs. None of them touches MXCSR.
 #include "cpu/decode.h"
 #include "cpu/fpu_access.h"
+#include "cpu/stub/stub.h"
 
 namespace node_mesh {
 namespace {

@@ -63,7 +63,10 @@ template <StringOp kOp, class T>
 void one_item(Core* c, const Insn* i) {
   const StringAddresses at = string_addresses(c, i);
   if constexpr (kOp == StringOp::movs) {
-    // The destination's faults must not come after a device was read.
+    // The source's faults come first, the destination's before a device is read.
+    if (!tlb_lookup<sizeof(T)>(c->tlb_read, at.source)) {
+      probe_read(c, i, at.source, sizeof(T));
+    }
     if (!tlb_lookup<sizeof(T)>(c->tlb_write, at.destination)) {
       probe_write(c, i, at.destination, sizeof(T));
     }

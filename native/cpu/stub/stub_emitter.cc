@@ -88,6 +88,8 @@ struct Assignment {
   unsigned bounce = 0, state = 0, operands = 0;
 };
 
+bool has_bounce(const StubShape& shape) { return shape.memory_form || shape.bounce_in_rdi; }
+
 Assignment assign(const StubShape& shape) {
   Assignment a;
   a.used = shape.gpr_used & ~(1u << rsp);
@@ -98,8 +100,8 @@ Assignment assign(const StubShape& shape) {
     a.used |= 1u << a.host[rsp];
   }
   std::uint32_t taken = a.used | 1u << rsp;
-  if (shape.memory_form) {
-    a.bounce = pick(bounce_candidates, taken);
+  if (has_bounce(shape)) {
+    a.bounce = shape.bounce_in_rdi ? rdi : pick(bounce_candidates, taken);
     taken |= 1u << a.bounce;
   }
   a.operands = pick(scratch_candidates, taken);
@@ -153,7 +155,7 @@ void put_prologue(Writer& out, const StubShape& shape, const Assignment& a, std:
     out.push(t);
     out.put({0x9d});  // popfq
   }
-  if (shape.memory_form) out.load64(a.bounce, a.operands, offsetof(StubOperands, memory));
+  if (has_bounce(shape)) out.load64(a.bounce, a.operands, offsetof(StubOperands, memory));
   if (shape.gpr_used != 0) {
     out.load64(a.state, a.operands, offsetof(StubOperands, gpr));
     for (unsigned i = 0; i < 16; ++i) {
@@ -202,7 +204,7 @@ void put_epilogue(Writer& out, const StubShape& shape, const Assignment& a, std:
 std::vector<std::uint8_t> emit_stub(StubShape shape, EmitOptions options) {
   static_assert(static_cast<int>(StubResult::ok) == 0);
   const Assignment a = assign(shape);
-  const std::uint32_t saved = (a.used | (shape.memory_form ? 1u << a.bounce : 0u)) & callee_saved;
+  const std::uint32_t saved = (a.used | (has_bounce(shape) ? 1u << a.bounce : 0u)) & callee_saved;
   Writer out;
   put_prologue(out, shape, a, saved);
   const auto clear_c1 = [&out] { out.put({0xd9, 0xf7, 0xd9, 0xf6}); };  // fincstp; fdecstp

@@ -67,6 +67,11 @@ bool add_register(StubShape& shape, const ZydisDecodedOperand& operand) {
 }
 
 bool add_memory(StubShape& shape, const ZydisDecodedOperand& operand) {
+  if (shape.bounce_in_rdi) {
+    shape.memory_bytes = static_cast<std::uint8_t>(operand.size / 8);
+    shape.reads_memory = shape.writes_memory = true;  // some bytes keep their value
+    return operand.mem.type == ZYDIS_MEMOP_TYPE_MEM;
+  }
   if (operand.visibility != ZYDIS_OPERAND_VISIBILITY_EXPLICIT) return false;
   if (operand.mem.type != ZYDIS_MEMOP_TYPE_MEM || !shape.has_modrm || shape.memory_bytes != 0) {
     return false;
@@ -146,6 +151,8 @@ std::optional<StubShape> stub_shape(const ZydisDecodedInstruction& instruction,
                                     std::span<const ZydisDecodedOperand> operands,
                                     std::span<const std::uint8_t> bytes) {
   if (instruction.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY) return std::nullopt;
+  // Without the hidden operands a stub would miss registers, or memory.
+  if (operands.size() != instruction.operand_count) return std::nullopt;
   StubShape shape;
   shape.long_mode = instruction.machine_mode == ZYDIS_MACHINE_MODE_LONG_64;
   if (!shape.long_mode && instruction.machine_mode != ZYDIS_MACHINE_MODE_LONG_COMPAT_32) {
@@ -153,6 +160,8 @@ std::optional<StubShape> stub_shape(const ZydisDecodedInstruction& instruction,
   }
   add_prefixes(shape, instruction);
   if (!add_opcode(shape, instruction, bytes)) return std::nullopt;
+  shape.bounce_in_rdi = instruction.mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU ||
+                        instruction.mnemonic == ZYDIS_MNEMONIC_MASKMOVQ;
   for (const ZydisDecodedOperand& operand : operands) {
     switch (operand.type) {
       case ZYDIS_OPERAND_TYPE_REGISTER:

@@ -24,7 +24,8 @@ struct StubShape {
   std::uint8_t map = 0;  // 0: one byte opcodes, 1: 0f, 2: 0f38, 3: 0f3a
   std::uint8_t opcode = 0;
   bool has_modrm = false;
-  bool memory_form = false;  // ModRM.rm names memory: replaced by the bounce pointer
+  bool memory_form = false;    // ModRM.rm names memory: replaced by the bounce pointer
+  bool bounce_in_rdi = false;  // MASKMOVQ and MASKMOVDQU store to [RDI]: that is the bounce pointer
   std::uint8_t reg = 0, rm = 0;
   std::uint8_t immediate_bytes = 0;
   std::array<std::uint8_t, 8> immediate{};

@@ -29,7 +29,7 @@ constexpr std::uint16_t kernel_code = 0x10, kernel_data = 0x18, user_data = 0x2b
 constexpr std::uint64_t handler_bytes = 16;
 constexpr std::uint8_t hlt = 0xf4;
 constexpr unsigned vectors = 32;
-constexpr std::uint64_t flag_bits = 0x200cd5;
+constexpr std::uint64_t flag_bits = 0xcd5;
 constexpr std::uint64_t slices_max = 100000, program_steps_max = 1000000;
 constexpr std::uint64_t first_step = 1000;
 

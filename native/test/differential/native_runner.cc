@@ -29,7 +29,7 @@ struct NativeRunner::Shared {
 namespace {
 
 constexpr std::uint64_t trap_flag = 0x100;
-constexpr std::uint64_t flag_bits = 0x200cd5;  // status, DF, ID
+constexpr std::uint64_t flag_bits = 0xcd5;  // status, DF
 constexpr int breakpoint_vector = 3, debug_vector = 1;
 constexpr int batch_timeout_ms = 20000;
 constexpr std::size_t signal_stack_bytes = 256 * 1024;
