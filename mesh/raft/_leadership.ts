@@ -64,7 +64,8 @@ export function transferLeadership(s: RaftState, to: NodeId): boolean {
 
 /** Acknowledged: a transferee that caught up may campaign, and a witness has found its heir. */
 export function afterAcknowledgement(s: RaftState, progress: Progress): void {
-  if (s.isWitness && progress.match === s.log.lastIndex) transferLeadership(s, progress.id);
+  const isHeir = s.isWitness && s.transferee === null && progress.match === s.log.lastIndex;
+  if (isHeir) transferLeadership(s, progress.id);
   else finishTransfer(s, progress);
 }
 

@@ -51,7 +51,9 @@ function mayHearStranger(s: RaftState, message: Message): boolean {
   const { kind } = message;
   const isRequest =
     kind === "append" || kind === "heartbeat" || kind === "vote" || kind === "prevote";
-  return isRequest && (!s.hearsLeader || message.from === s.leader);
+  // A leader that has removed itself is a stranger already when it hands over.
+  if (message.from === s.leader) return isRequest || kind === "timeout_now";
+  return isRequest && !s.hearsLeader;
 }
 
 /** An older term: whoever claims to lead or asks for votes learns the newer one from the answer. */

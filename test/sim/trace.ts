@@ -47,7 +47,8 @@ export class Trace {
 export function describe(message: Message): string {
   const { kind, term, index, logTerm, commit, entries, reject, transfer } = message;
   const parts = [`${kind} t${term}`];
-  if (index > 0 || logTerm > 0) parts.push(`${index}/t${logTerm}`);
+  if (kind === "append_reply" && !reject) parts.push(`has ${index}`);
+  else if (index > 0) parts.push(`${index}/t${logTerm}`);
   if (entries.length > 0) parts.push(`+${entries.length} to ${entries.at(-1)!.index}`);
   if (commit > 0) parts.push(`commit ${commit}`);
   if (reject) parts.push("rejected");
