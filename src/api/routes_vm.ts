@@ -74,7 +74,8 @@ export function vmRoutes(app: FastifyInstance, daemon: Daemon): void {
     { schema: { params, querystring: ConsoleQuerySchema } },
     async (request, reply) => {
       const spec = await router.expect(request.params.name, "read the console of VM");
-      const { offset, follow } = request.query;
+      const offset = Number(request.query.offset);
+      const follow = request.query.follow === "true";
       return stream(request, reply, (signal) =>
         consoleLines(daemon, { spec, offset, follow, signal }),
       );

@@ -76,8 +76,8 @@ export const TicketSchema = Type.Object({ ticket: text });
 export const VmParamsSchema = Type.Object({ name: Type.String({ minLength: 1, maxLength: 64 }) });
 
 export const ConsoleQuerySchema = Type.Object({
-  offset: Type.Integer({ minimum: 0, default: 0 }),
-  follow: Type.Boolean({ default: false }),
+  offset: Type.String({ pattern: "^[0-9]{1,15}$", default: "0" }),
+  follow: Type.Union([Type.Literal("true"), Type.Literal("false")], { default: "false" }),
 });
 
 export const InputSchema = Type.Object({

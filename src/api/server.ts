@@ -24,6 +24,8 @@ export async function startApi(
     bodyLimit: apiLimits.bodyBytesMax,
     requestTimeout: apiLimits.requestMs,
     forceCloseConnections: true,
+    // Nothing is bent into shape: null stays null, an unknown field is an error.
+    ajv: { customOptions: { coerceTypes: false, removeAdditional: false } },
   });
   app.server.maxConnections = apiLimits.connectionsMax;
   app.setErrorHandler((error, _request, reply) => {

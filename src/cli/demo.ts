@@ -9,7 +9,7 @@ export function addDemo(program: Command): void {
     .option("--json", "print the verdict as JSON")
     .summary("show a VM that survives the kill of its node, here and now")
     .description(
-      "Starts three nodes on this machine, runs the default guest, kills the node under it with\n" +
+      "Starts three nodes on this machine, runs the default guest, kills the node under it with " +
         "kill -9, twice, and says whether a line was lost. Takes about a minute; leaves nothing.",
     )
     .action(

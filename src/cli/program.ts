@@ -5,6 +5,7 @@ import { exitUsage, fail, UsageError } from "./context.ts";
 import { addDemo } from "./demo.ts";
 import { addDoctor } from "./doctor.ts";
 import { addDown } from "./down.ts";
+import { addLicenses } from "./licenses.ts";
 import { addMonitorVerbs } from "./handover.ts";
 import { addJoin } from "./join.ts";
 import { addNodes } from "./nodes.ts";
@@ -45,6 +46,7 @@ export function makeProgram(): Command {
   }
   addMonitorVerbs(program);
   addDemo(program);
+  addLicenses(program);
   return program;
 }
 

@@ -7,7 +7,7 @@ export function addTicket(program: Command): void {
   withJson(program.command("ticket"))
     .summary("print what another machine needs to join")
     .description(
-      "Prints a ticket: the mesh key and this node's addresses in one string. Whoever has it can\n" +
+      "Prints a ticket: the mesh key and this node's addresses in one string. Whoever has it can " +
         "join, so hand it over like a password.",
     )
     .addHelpText("after", "\nExample:\n  ssh lab7 node-mesh join -d $(node-mesh ticket)")

@@ -7,7 +7,7 @@ export function addUp(program: Command): void {
   withNodeOptions(program.command("up"))
     .summary("start a node (a new mesh if it has none)")
     .description(
-      "Starts a node in the foreground. The first start makes a new mesh, whose key stays in the\n" +
+      "Starts a node in the foreground. The first start makes a new mesh, whose key stays in the " +
         "data directory; later starts go on where the node stopped, with all its VMs.",
     )
     .addHelpText(

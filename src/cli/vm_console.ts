@@ -1,6 +1,6 @@
 /**
- * `node-mesh vm console`: a VM's console, both ways. Each piece typed has a number; it is sent until
- * it is acknowledged as committed, and applied once.
+ * `node-mesh vm console`: a VM's console, both ways. Each piece typed has a number; it is sent
+ * until it is acknowledged as committed, and applied once.
  */
 import { randomInt } from "node:crypto";
 import type { Command } from "commander";
@@ -20,7 +20,7 @@ export function addVmConsole(vm: Command): void {
     .argument("<name>", "name or id of the VM")
     .summary("use a VM's console")
     .description(
-      "Shows the console of a VM and types into it. Ctrl-] leaves. When standard input is no\n" +
+      "Shows the console of a VM and types into it. Ctrl-] leaves. When standard input is no " +
         "terminal, its bytes are typed, and the console is shown until Ctrl-C or the VM's end.",
     )
     .addHelpText("after", "\nExample:\n  node-mesh vm console first")

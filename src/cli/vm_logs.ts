@@ -9,7 +9,7 @@ export function addVmLogs(vm: Command): void {
     .option("-f, --follow", "go on with what comes, until the VM ends")
     .summary("print what a VM wrote to its console")
     .description(
-      "Prints the console of a VM from its start (its newest 4 MiB). With -f it follows, through\n" +
+      "Prints the console of a VM from its start (its newest 4 MiB). With -f it follows, through " +
         "every switch of the primary, each byte once.",
     )
     .action(

@@ -41,7 +41,7 @@ export function addVmRun(vm: Command): void {
     .option("--engine <engine>", "interp, kvm or auto", "auto")
     .summary("start a new VM")
     .description(
-      "Starts a VM on nodes of the mesh and waits until it runs. With 2 copies and 1 witness it\n" +
+      "Starts a VM on nodes of the mesh and waits until it runs. With 2 copies and 1 witness it " +
         "survives the loss of any one of its nodes.",
     )
     .addHelpText(

@@ -9,7 +9,7 @@ export function addVmStop(vm: Command): void {
     .argument("<name>", "name or id of the VM")
     .summary("end a VM")
     .description(
-      "Ends a VM for good, at one place of its execution on all its copies. It stays listed, with\n" +
+      "Ends a VM for good, at one place of its execution on all its copies. It stays listed, with " +
         "its console, until `vm rm`.",
     )
     .action(

@@ -28,6 +28,13 @@ export const VM_CREATE = defineRpc({
   response: empty,
 });
 
+/** All members have the VM: the first one of them may ask to lead it. */
+export const VM_LEAD = defineRpc({
+  name: "vm.lead",
+  request: Type.Object({ id: vmId }),
+  response: empty,
+});
+
 /** Undo of `vm.create`, by the VM's owner, while the VM never ran. */
 export const VM_ABANDON = defineRpc({
   name: "vm.abandon",

@@ -12,6 +12,7 @@ import {
   VM_CONSOLE,
   VM_CREATE,
   VM_INPUT,
+  VM_LEAD,
   VM_REMOVE,
   VM_REPORT,
   VM_RESERVE,
@@ -32,6 +33,10 @@ export function serveMembers(mesh: Mesh, host: VmHost): () => void {
     rpc.register(VM_RESERVE, ({ id, name }) => ({ taken: host.reserve(name, id) })),
     rpc.register(VM_CREATE, async ({ spec }, { from, signal }) => {
       await host.create(decodeSpec(spec), { from, signal });
+      return {};
+    }),
+    rpc.register(VM_LEAD, ({ id }) => {
+      host.lead(id);
       return {};
     }),
     rpc.register(VM_ABANDON, async ({ id }, { from }) => {

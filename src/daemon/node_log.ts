@@ -1,6 +1,6 @@
 /**
- * The node's own log file: JSON lines by pino. One older file is kept, so that a node left alone for
- * years does not fill its disk. Never holds keys or what a guest says.
+ * The node's own log file: JSON lines by pino. One older file is kept, so that a node left alone
+ * for years does not fill its disk. Never holds keys or what a guest says.
  */
 import { renameSync, statSync } from "node:fs";
 import { pino } from "pino";

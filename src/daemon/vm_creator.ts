@@ -20,7 +20,7 @@ import {
   vmNamePattern,
 } from "../vm/vm_spec.ts";
 import type { VmmFactory } from "../vm/vmm_process.ts";
-import { VM_ABANDON, VM_CREATE, VM_RESERVE } from "./member_rpc.ts";
+import { VM_ABANDON, VM_CREATE, VM_LEAD, VM_RESERVE } from "./member_rpc.ts";
 import type { VmHost } from "./vm_host.ts";
 import type { VmRouter } from "./vm_router.ts";
 import { condition, type VmView } from "./vm_view.ts";
@@ -71,6 +71,7 @@ export class VmCreator {
     await this.#check(this.#draft(request, images), options.signal);
     const spec = await this.#placeOnNodes(request, { ...options, images });
     options.onProgress("starting");
+    await this.#lead(spec);
     try {
       return await this.#waitLive(spec, options);
     } catch (error) {
@@ -262,6 +263,13 @@ export class VmCreator {
     return refused;
   }
 
+  /** Saves the time of an election; without an answer there will be one. */
+  async #lead(spec: VmSpec): Promise<void> {
+    const first = spec.members[0]?.id ?? this.#parts.mesh.id;
+    const limits = { timeoutMs: creatorLimits.reserveMs };
+    await this.#parts.mesh.node.rpc.call(first, VM_LEAD, { id: spec.id }, limits).catch(() => {});
+  }
+
   async #abandon(spec: VmSpec): Promise<void> {
     const { rpc } = this.#parts.mesh.node;
     const limits = { timeoutMs: creatorLimits.reserveMs };
@@ -313,7 +321,8 @@ function tooFew(
   }`;
   if (found.candidates.length >= wanted) {
     const need = Math.ceil(request.memory_bytes / 2 ** 20);
-    const why = `${copies} nodes with ${need} MiB free are needed, ${found.replicas.length} have it${said}`;
+    const have = found.replicas.length;
+    const why = `${copies} nodes with ${need} MiB free are needed, ${have} have it${said}`;
     return { why, remedy: "use a smaller --mem or fewer --copies", kind: "unavailable" };
   }
   const nodes = wanted === 1 ? "node" : "nodes";

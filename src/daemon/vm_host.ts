@@ -67,8 +67,11 @@ export class VmHost {
     this.#sweep.unref();
   }
 
+  /** What is held here; a VM that is being forgotten is not. */
   all(): VmSupervisor[] {
-    return [...this.#hosted.values()].map((hosted) => hosted.supervisor);
+    return [...this.#hosted.values()]
+      .map((hosted) => hosted.supervisor)
+      .filter((supervisor) => supervisor.state !== "removed");
   }
 
   byId(id: string): VmSupervisor | null {
@@ -120,6 +123,12 @@ export class VmHost {
     await this.#open(spec);
   }
 
+  /** All members have it: this one, being the first, need not wait for an election's time-out. */
+  lead(id: string): void {
+    const hosted = this.#hosted.get(id);
+    if (hosted?.group.soft.leader === null) hosted.group.campaign();
+  }
+
   /** Forgets a VM for good: its copy, its log, its place in the mesh. */
   async destroy(id: string): Promise<void> {
     const hosted = this.#hosted.get(id);
@@ -134,7 +143,9 @@ export class VmHost {
     this.#closed = true;
     if (this.#sweep !== null) clearInterval(this.#sweep);
     await Promise.allSettled(this.#opening.values());
-    await Promise.allSettled(this.all().map((supervisor) => supervisor.close()));
+    await Promise.allSettled(
+      [...this.#hosted.values()].map(({ supervisor }) => supervisor.close()),
+    );
   }
 
   #admit(spec: VmSpec): VmSpec["members"][number] {
