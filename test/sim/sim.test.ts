@@ -1,4 +1,4 @@
-/** The simulator's own promises: it is deterministic, its seeds hold, and it sees every canary. */
+/** The simulator's own promises: it is deterministic, and its checkers see every canary. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -6,8 +6,6 @@ import { CANARIES, type Canary } from "./canaries.ts";
 import { type Property, Violation } from "./checkers.ts";
 import { runSeed } from "./cluster.ts";
 
-/** The gate runs 10,000 through `npm run sim`; these are for a quick look. */
-const SEED_COUNT = 300;
 const CANARY_SEED_COUNT = 500;
 
 test("the same seed makes the same history, another seed another one", () => {
@@ -16,18 +14,6 @@ test("the same seed makes the same history, another seed another one", () => {
     assert.equal(runSeed(seed).hash, hash);
     assert.notEqual(runSeed(seed + 1).hash, hash);
   }
-});
-
-test(`seeds 0 to ${SEED_COUNT - 1} hold`, () => {
-  let outputCount = 0;
-  for (let seed = 0; seed < SEED_COUNT; seed += 1) {
-    try {
-      outputCount += runSeed(seed).outputCount;
-    } catch (error) {
-      assert.fail(`${String(error)}; see it again: npm run sim -- --seed ${seed} --trace`);
-    }
-  }
-  assert.ok(outputCount > 10 * SEED_COUNT, "the simulated VMs said next to nothing");
 });
 
 for (const [name, mistake] of Object.entries(CANARIES)) {
