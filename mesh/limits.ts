@@ -7,8 +7,11 @@ const KIB = 1024;
 const MIB = 1024 * KIB;
 
 export const storageLimits = {
-  /** Newest entries of a group kept in memory; older ones are read from the database. */
-  tailBytesMax: 1 * MIB,
+  /**
+   * Newest entries of a group kept in memory; older ones are read from the database. As much as a
+   * primary may run ahead of its backups, so that normal lag costs no reads.
+   */
+  tailBytesMax: 4 * MIB,
   /** The same for a group without appends for `tailIdleMs`: many idle groups must cost little. */
   idleTailBytesMax: 64 * KIB,
   tailIdleMs: 10_000,

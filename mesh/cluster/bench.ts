@@ -14,6 +14,8 @@ interface Row {
   readonly p99_ms: number;
   readonly entries_per_s: number;
   readonly mb_per_s: number;
+  /** Of the leader's process, for each entry. */
+  readonly cpu_us_per_entry: number;
   readonly stall_ms_max: number;
 }
 
@@ -43,6 +45,7 @@ function rowOf(
     p99_ms: round(at(0.99), 2),
     entries_per_s: round(perSecond, 0),
     mb_per_s: round((perSecond * of.bytes) / 1e6, 1),
+    cpu_us_per_entry: round((1_000 * measured.cpuMs) / of.count, 0),
     stall_ms_max: round(measured.stallMsMax, 0),
   };
 }

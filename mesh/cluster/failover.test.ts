@@ -101,6 +101,20 @@ test("a follower and the witness are killed; entries go on", { timeout: 60_000 }
   }
 });
 
+test("a leader that stands still is replaced and comes back", { timeout: 60_000 }, async (t) => {
+  const { cluster, history } = await start(t, ["replica", "replica", "replica"]);
+  await cluster.until("a leader", () => cluster.leader !== undefined);
+  const leader = cluster.leader!;
+  leader.child?.kill("SIGSTOP");
+  const before = history.last;
+  const isOtherLeading = () => cluster.servers.some((s) => s !== leader && s.leads);
+  await cluster.until("another leads", isOtherLeading);
+  await cluster.until("entries go on", () => history.last > before + 100);
+  leader.child?.kill("SIGCONT");
+  await cluster.until("it follows", () => !leader.leads);
+  await allCaughtUp(cluster, history);
+});
+
 test("all are killed at once and come back with everything", { timeout: 60_000 }, async (t) => {
   const { cluster, history } = await start(t, ["replica", "replica", "witness"]);
   for (let round = 0; round < 2; round += 1) {

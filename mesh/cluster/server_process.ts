@@ -39,6 +39,8 @@ export type ServerEvent =
       /** Propose to delivery on this node, in the order of proposal. */
       readonly latenciesMs: readonly number[];
       readonly wallMs: number;
+      /** Processor time of the leader's process, all threads. */
+      readonly cpuMs: number;
       /** The longest that this process's event loop was late. */
       readonly stallMsMax: number;
     }
@@ -120,6 +122,7 @@ class Measurement {
   readonly #startMs = new Map<number, number>();
   readonly #latenciesMs: number[] = [];
   readonly #beganMs = performance.now();
+  readonly #beganCpu = process.cpuUsage();
   readonly #stallTimer: NodeJS.Timeout;
   #stallMsMax = 0;
   #proposed = 0;
@@ -166,8 +169,10 @@ class Measurement {
   result(): ServerEvent {
     clearInterval(this.#stallTimer);
     const wallMs = performance.now() - this.#beganMs;
+    const { user, system } = process.cpuUsage(this.#beganCpu);
+    const cpuMs = (user + system) / 1_000;
     const stallMsMax = this.#stallMsMax;
-    return { kind: "measured", latenciesMs: this.#latenciesMs, wallMs, stallMsMax };
+    return { kind: "measured", latenciesMs: this.#latenciesMs, wallMs, cpuMs, stallMsMax };
   }
 }
 

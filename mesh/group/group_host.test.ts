@@ -5,8 +5,10 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
+import { Worker } from "node:worker_threads";
 import { type Mesh, openMesh } from "../mesh.ts";
 import type { Entry, Member, MemberRole } from "../raft/types.ts";
+import type { WorkerSource } from "../storage/types.ts";
 import { generateMeshKey } from "../transport/mesh_key.ts";
 import type { Group, GroupHandler, RoleState } from "./types.ts";
 
@@ -73,14 +75,22 @@ class Cluster {
     t.after(() => Promise.all(this.servers.map(({ mesh }) => mesh.stop())));
   }
 
-  static async start(t: TestContext, roles: readonly MemberRole[]): Promise<Cluster> {
+  static async start(
+    t: TestContext,
+    roles: readonly MemberRole[],
+    options: { lastWorkerSource?: WorkerSource } = {},
+  ): Promise<Cluster> {
     const cluster = new Cluster(t);
     const meshes: Mesh[] = [];
-    for (const _ of roles) {
+    for (const n of roles.keys()) {
+      const { lastWorkerSource } = options;
+      const isSpecial = lastWorkerSource !== undefined && n === roles.length - 1;
+      const special = isSpecial ? { workerSource: lastWorkerSource } : {};
       const dataDir = mkdtempSync(join(tmpdir(), "node-mesh-group-"));
       t.after(() => rmSync(dataDir, { recursive: true, force: true }));
       const bootstrap = meshes[0]?.node.addresses() ?? [];
-      meshes.push(await openMesh({ dataDir, listen: LISTEN, meshKey: cluster.#key, bootstrap }));
+      const common = { dataDir, listen: LISTEN, meshKey: cluster.#key, bootstrap };
+      meshes.push(await openMesh({ ...common, ...special }));
     }
     cluster.members = meshes.map(({ id }, n) => ({ id, role: roles[n]! }));
     for (const mesh of meshes) {
@@ -282,6 +292,40 @@ test("a group of one leads itself and keeps its log", async (t) => {
   await cluster.restart(leader);
   await cluster.leader();
   await same([leader], ["a", "b"]);
+});
+
+/** A database that may not grow beyond some pages reports what a full disk would. */
+const smallDisk: WorkerSource = (options) => {
+  const code = `
+    import { DatabaseSync } from "node:sqlite";
+    const { exec } = DatabaseSync.prototype;
+    DatabaseSync.prototype.exec = function (sql) {
+      if (sql.startsWith("BEGIN")) this.prepare("PRAGMA max_page_count = 300").get();
+      return exec.call(this, sql);
+    };
+    await import(${JSON.stringify(new URL("../storage/worker.ts", import.meta.url).href)});`;
+  return new Worker(new URL(`data:text/javascript,${encodeURIComponent(code)}`), options);
+};
+
+test("a member with a full disk falls silent, and goes on when there is space", async (t) => {
+  const roles: MemberRole[] = ["replica", "replica", "witness"];
+  const cluster = await Cluster.start(t, roles, { lastWorkerSource: smallDisk });
+  const full = cluster.servers[2]!;
+  const leader = await cluster.leader();
+  const texts: string[] = [];
+  for (let n = 0; n < 60; n += 1) {
+    const text = `entry ${n} `.padEnd(40_000, "x");
+    await propose(leader, text);
+    texts.push(text.slice(0, 20));
+  }
+  await same(cluster.servers.slice(0, 2), texts);
+  await until("it has stopped", () => full.recorder.error !== null);
+  assert.match(full.recorder.error!.message, /Cannot write the log database .* the disk is full/);
+  assert.equal(full.mesh.counters.get("groups_failed"), 1);
+  assert.match(full.group.status().failed!, /the disk is full/);
+  await full.mesh.stop();
+  await cluster.restart(full);
+  await same(cluster.servers, texts);
 });
 
 test("a handler that fails stops its group on this node only", async (t) => {

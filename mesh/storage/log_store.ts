@@ -316,7 +316,9 @@ export class LogStore {
   }
 
   #pack(batch: readonly PendingWrite[]): { operations: WriteOperation[]; data: Uint8Array } {
-    const data = new Uint8Array(batch.reduce((sum, write) => sum + write.bytes, 0));
+    // Not zeroed, and not from a pool: it is filled below and then given to the worker.
+    const bytes = batch.reduce((sum, write) => sum + write.bytes, 0);
+    const data = Buffer.allocUnsafeSlow(bytes);
     const operations: WriteOperation[] = [];
     const lastOf = new Map<GroupSlot, number>();
     let offset = 0;

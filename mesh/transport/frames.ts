@@ -79,7 +79,8 @@ export class FrameParser {
     if (length === 0 || length > this.#options.frameBytesMax) {
       throw new ProtocolError(`a frame of ${length} bytes`);
     }
-    this.#payload = new Uint8Array(length - 1);
+    // Not zeroed, as it is filled before anybody sees it; not a Buffer, whose `slice` is no copy.
+    this.#payload = new Uint8Array(Buffer.allocUnsafeSlow(length - 1).buffer);
     this.#payloadBytes = 0;
     if (length === 1) this.#finish();
   }
