@@ -206,17 +206,7 @@ Handler Decoder::select(Decoding& d) {
     if (const Handler handler = selector(d)) return handler;
     d.out.extra = 0;
   }
-  // A stub must know the registers that the instruction uses without naming them, too.
-  ZydisDecodedInstruction zydis;
-  ZydisDecodedOperand all[ZYDIS_MAX_OPERAND_COUNT];
-  const ZydisDecoder& decoder = decoders_[static_cast<unsigned>(d.mode)];
-  if (ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, d.bytes.data(), d.bytes.size(), &zydis, all,
-                                          ZYDIS_MAX_OPERAND_COUNT, 0))) {
-    const Stub* stub = stubs_.find_or_make(zydis, {all, zydis.operand_count}, d.bytes);
-    if (stub != nullptr) {
-      if (const Handler handler = select_stub(d, stub)) return handler;
-    }
-  }
+  if (const Handler handler = select_stub(d, stubs_)) return handler;
   d.ends_block = true;
   return op_undefined;
 }

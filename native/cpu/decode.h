@@ -85,7 +85,7 @@ void op_too_long(Core* c, const Insn* i);        // more than 15 bytes: #GP
 void op_end_of_block(Core* c, const Insn* i);    // not an instruction: on to the next block
 void op_end_of_single(Core* c, const Insn* i);   // not an instruction: back to the run loop
 // For instructions without a handler of their own.
-Handler select_stub(Decoding& d, const Stub* stub);
+Handler select_stub(Decoding& d, StubCache& stubs);
 
 // Picking template instances.
 template <class F>
