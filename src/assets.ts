@@ -148,15 +148,25 @@ function extract(name: AssetName, options: AssetOptions): string {
 function candidateDirectories(options: AssetOptions): string[] {
   const user = process.getuid?.() ?? 0;
   const cache = process.env["XDG_CACHE_HOME"] ?? "";
-  const home = homedir();
+  const home = homeDirectory();
   return [
     options.directory ?? "",
     cache === "" ? "" : join(cache, "node-mesh"),
-    home === "" || home === "/nonexistent" ? "" : join(home, ".cache/node-mesh"),
+    home === "" ? "" : join(home, ".cache/node-mesh"),
     join("/var/tmp", `node-mesh-${user}`),
     join(tmpdir(), `node-mesh-${user}`),
     join("/dev/shm", `node-mesh-${user}`),
   ].filter((directory) => directory !== "");
+}
+
+/** A system user may have none, and neither HOME nor a line in the password file. */
+function homeDirectory(): string {
+  try {
+    const home = homedir();
+    return home === "/nonexistent" ? "" : home;
+  } catch {
+    return "";
+  }
 }
 
 /** Others could swap a program in a directory of theirs: it must be ours, real, and closed. */
