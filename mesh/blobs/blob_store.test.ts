@@ -54,6 +54,10 @@ async function servers(t: TestContext, count: number): Promise<Server[]> {
     if (first !== undefined) await node.join(first.node.addresses());
     list.push({ node, blobs, path });
   }
+  const links = (node: MeshNode) => node.peers().filter(({ connected }) => connected).length;
+  while (list.some(({ node }) => links(node) < count - 1)) {
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
   return list;
 }
 

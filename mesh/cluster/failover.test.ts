@@ -1,6 +1,6 @@
 /**
- * Three processes under load while they are killed with kill -9, one by one and all at once. Nothing
- * that any of them delivered may be missing or different anywhere afterwards.
+ * Three processes under load while they are killed with kill -9, one by one and all at once.
+ * Nothing that any of them delivered may be missing or different anywhere afterwards.
  */
 
 import assert from "node:assert/strict";

@@ -1,6 +1,6 @@
 /**
- * A mesh node as a process of its own that holds one group, told what to do over its IPC channel. For
- * tests that kill processes and for measurements; no part of the product starts it.
+ * A mesh node as a process of its own that holds one group, told what to do over its IPC channel.
+ * For tests that kill processes and for measurements; no part of the product starts it.
  */
 
 import type { Group } from "../group/types.ts";
