@@ -67,6 +67,7 @@ export function whyUnsound(s: RaftState, message: Message): Refusal | null {
   }
   if (!Array.isArray(entries)) return "malformed";
   if (term === 0 || term > limits.termMax || logTerm > term) return "absurd";
+  if (term - s.term > limits.termJumpMax) return "absurd";
   if (index > limits.indexMax || commit > limits.indexMax) return "absurd";
   if (message.kind !== "append") return entries.length === 0 ? null : "malformed";
   // Entries begin with term 1 and only index 0 comes before them all.

@@ -41,6 +41,8 @@ export interface RaftLimits {
   /** Terms and indexes stay far below 2^53, so that arithmetic on them is exact. */
   readonly termMax: number;
   readonly indexMax: number;
+  /** A message this far ahead of one's own term is refused: no sound group is that long alone. */
+  readonly termJumpMax: number;
 }
 
 const KIB = 1024;
@@ -66,4 +68,5 @@ export const DEFAULT_LIMITS: RaftLimits = {
   nodeIdLengthMax: 128,
   termMax: 2 ** 48,
   indexMax: 2 ** 48,
+  termJumpMax: 2 ** 32,
 };

@@ -111,6 +111,7 @@ class Cluster {
     };
     const disk = new SimDisk(this.#queue, prng, { members: scenario.members, faults, syncMs });
     const node = new SimNode(id, disk, world);
+    if (scenario.isLogLazy) disk.onLoaded = () => node.act((core) => core.logLoaded());
     disk.crashPoint = () => {
       if (!this.#isTrouble || !prng.chance(scenario.crashAtWrite)) return false;
       this.#crash(node);
@@ -196,6 +197,7 @@ class Cluster {
     this.#trouble(s.partitionEveryMs, () => this.#partition());
     this.#trouble(s.flapEveryMs, () => this.#flap());
     this.#trouble(s.stallEveryMs, () => this.#stall(this.#anyNode()));
+    this.#trouble(s.jumpEveryMs, () => this.#jump(this.#anyNode()));
     this.#trouble(s.transferEveryMs, () => this.#transfer());
     this.#trouble(s.changeEveryMs, () => this.#changeMembers());
     this.#trouble(s.cutEveryMs, () => this.#anyNode().cut());
@@ -265,6 +267,12 @@ class Cluster {
     this.#queue.after(this.#prng.between(300, 5_000), () => {
       if (node.epoch === epoch && node.isStalled) node.resume();
     });
+  }
+
+  #jump(node: SimNode): void {
+    const ticks = this.#prng.between(2, 40);
+    this.#world.trace.event(this.#queue.nowMs, node.id, `jumps ${ticks} ticks ahead`);
+    for (let i = 0; i < ticks; i += 1) node.tick();
   }
 
   #transfer(): void {

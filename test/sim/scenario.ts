@@ -28,11 +28,15 @@ export interface Scenario {
   readonly partitionEveryMs: number;
   readonly flapEveryMs: number;
   readonly stallEveryMs: number;
+  /** A node's clock jumps: it ticks many times at once, as after a suspend that nobody noticed. */
+  readonly jumpEveryMs: number;
   readonly transferEveryMs: number;
   readonly changeEveryMs: number;
   readonly cutEveryMs: number;
   /** Mean time between the chunks of a primary. */
   readonly chunkEveryMs: number;
+  /** Stored entries have to be loaded before they can be read. */
+  readonly isLogLazy: boolean;
   /** 1 makes every append carry a single entry. */
   readonly appendBytesMax: number;
 }
@@ -62,10 +66,12 @@ export function drawScenario(prng: Prng): Scenario {
     partitionEveryMs: prng.chance(0.5) ? prng.pick([1_500, 4_000]) : 0,
     flapEveryMs: prng.chance(0.2) ? 400 : 0,
     stallEveryMs: prng.chance(0.2) ? 3_000 : 0,
+    jumpEveryMs: prng.chance(0.15) ? 2_000 : 0,
     transferEveryMs: prng.chance(0.3) ? prng.pick([500, 2_000]) : 0,
     changeEveryMs: isMembershipChanging ? prng.pick([300, 1_000]) : 0,
     cutEveryMs: prng.chance(0.3) ? 1_500 : 0,
     chunkEveryMs: prng.pick([30, 100, 300]),
+    isLogLazy: prng.chance(0.3),
     appendBytesMax: prng.pick([1, 1024, 1024]),
   };
 }

@@ -32,6 +32,10 @@ export interface DiskFaults {
   readonly forgetsVotes: boolean;
 }
 
+/** Entries that a lazy log holds in memory after a load, and how long that takes. */
+const LOADED_COUNT = 20;
+const LOAD_MS_MAX = 20;
+
 export class SimDisk implements LogReader {
   readonly #queue: EventQueue;
   readonly #prng: Prng;
@@ -39,12 +43,16 @@ export class SimDisk implements LogReader {
   syncMs: () => number;
   /** Called at each write point; true if the node crashed there. */
   crashPoint: () => boolean = () => false;
+  /** Not null: entries have to be loaded before they can be read, and this says that they are. */
+  onLoaded: (() => void) | null = null;
   hardState: HardState | null = null;
   checkpoint: Checkpoint;
   #entries: Entry[] = [];
   #waiting: DiskWrite[] = [];
   #syncing: DiskWrite[] = [];
   #epoch = 0;
+  #loadedFrom = 0;
+  #isLoading = false;
 
   constructor(queue: EventQueue, prng: Prng, options: DiskOptions) {
     this.#queue = queue;
@@ -70,6 +78,10 @@ export class SimDisk implements LogReader {
   }
 
   slice(from: number, to: number, bytesMax: number): readonly Entry[] {
+    if (this.onLoaded && !this.#isLoaded(from, to)) {
+      this.#load(from);
+      return [];
+    }
     const found: Entry[] = [];
     let bytes = 0;
     for (let index = from; index < to; index += 1) {
@@ -84,6 +96,24 @@ export class SimDisk implements LogReader {
 
   configIndexes(): readonly number[] {
     return this.#entries.filter(({ kind }) => kind === "config").map(({ index }) => index);
+  }
+
+  /** A lazy log has one short range in memory; a membership is always at hand. */
+  #isLoaded(from: number, to: number): boolean {
+    if (to === from + 1 && this.#entries[from - this.firstIndex]?.kind === "config") return true;
+    return from >= this.#loadedFrom && from < this.#loadedFrom + LOADED_COUNT;
+  }
+
+  #load(from: number): void {
+    if (this.#isLoading) return;
+    this.#isLoading = true;
+    const epoch = this.#epoch;
+    this.#queue.after(this.#prng.between(1, LOAD_MS_MAX), () => {
+      if (epoch !== this.#epoch) return;
+      this.#isLoading = false;
+      this.#loadedFrom = from;
+      this.onLoaded?.();
+    });
   }
 
   /** Is this very entry durable here? */
@@ -111,6 +141,7 @@ export class SimDisk implements LogReader {
     for (let i = 0; i < kept; i += 1) this.#store(pending[i]!);
     this.#waiting = [];
     this.#syncing = [];
+    this.#isLoading = false;
     this.#epoch += 1;
   }
 
