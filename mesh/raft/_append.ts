@@ -1,7 +1,7 @@
 /**
- * A follower's side of replication (paper 5.3): take entries that fit the log, tell the leader where
- * the logs may agree when they do not, never give up a committed entry. An acknowledgement leaves
- * only when the entries are durable.
+ * A follower's side of replication (paper 5.3): take entries that fit the log, tell the leader
+ * where the logs may agree when they do not, never give up a committed entry. An acknowledgement
+ * leaves only when the entries are durable.
  */
 
 import { commitTo, useMembers } from "./_commit.ts";

@@ -1,7 +1,7 @@
 /**
- * Elections: PreVote (thesis 9.6), votes (paper 5.2, 5.4.1), the election timer, and the rule that a
- * server which hears its leader helps nobody to depose it. A vote, asked or given, leaves only when
- * the term and the vote are durable; a pre-vote promises nothing and leaves at once.
+ * Elections: PreVote (thesis 9.6), votes (paper 5.2, 5.4.1), the election timer, and the rule that
+ * a server which hears its leader helps nobody to depose it. A vote, asked or given, leaves only
+ * when the term and the vote are durable; a pre-vote promises nothing and leaves at once.
  */
 
 import { becomeLeader } from "./_leadership.ts";

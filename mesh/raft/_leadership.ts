@@ -1,6 +1,7 @@
 /**
- * What a leader does beyond replicating: it begins its term with a no-op, checks that a quorum still
- * answers (CheckQuorum), and hands its office over (thesis 3.10), a witness as soon as it can.
+ * What a leader does beyond replicating: it begins its term with a no-op, checks that a quorum
+ * still answers (CheckQuorum), and hands its office over (thesis 3.10), a witness as soon as it
+ * can.
  */
 
 import { appendOwn } from "./_commit.ts";

@@ -38,7 +38,9 @@ export class RaftState {
   role: StateRole = "follower";
   leader: NodeId | null = null;
 
-  /** Ticks since the leader was heard or a vote was given; as leader: since the last quorum check. */
+  /**
+   * Ticks since the leader was heard or a vote was given; as leader: since the last quorum check.
+   */
   electionElapsed = 0;
   /** Random; the election begins when `electionElapsed` reaches it. */
   electionTimeout = 0;

@@ -1,6 +1,6 @@
 /**
- * The way of a message into the core: is it sound, may its sender speak, and what does a newer or an
- * older term mean. Only then the file named after its subject sees it.
+ * The way of a message into the core: is it sound, may its sender speak, and what does a newer or
+ * an older term mean. Only then the file named after its subject sees it.
  */
 
 import { stepAppend, stepHeartbeat } from "./_append.ts";
@@ -43,9 +43,9 @@ export function step(s: RaftState, message: Message): void {
 }
 
 /**
- * A node outside of the membership that this server knows: while it hears a leader it has no need to
- * listen. Otherwise its own membership may be the old one, so it takes a leader's word, and answers
- * a candidate (which it helps only if that one's log is newer).
+ * A node outside of the membership that this server knows: while it hears a leader it has no need
+ * to listen. Otherwise its own membership may be the old one, so it takes a leader's word, and
+ * answers a candidate (which it helps only if that one's log is newer).
  */
 function mayHearStranger(s: RaftState, message: Message): boolean {
   const { kind } = message;

@@ -143,8 +143,8 @@ export class RaftCore {
   }
 
   /**
-   * Proposes the whole new membership, which may differ in one member. Null when not leader, handing
-   * over, while another change is not committed, or before an entry of this term is.
+   * Proposes the whole new membership, which may differ in one member. Null when not leader,
+   * handing over, while another change is not committed, or before an entry of this term is.
    */
   proposeConfig(members: readonly Member[]): number | null {
     const s = this.#s;
@@ -213,8 +213,8 @@ export class RaftCore {
   }
 
   /**
-   * All Readys up to number `persistedThrough` are durable, all entries up to index `appliedThrough`
-   * are applied. May be called while later Readys are out.
+   * All Readys up to number `persistedThrough` are durable, all entries up to index
+   * `appliedThrough` are applied. May be called while later Readys are out.
    */
   advance(persistedThrough: number, appliedThrough: number): void {
     this.#readies.advance(persistedThrough, appliedThrough);

@@ -1,4 +1,6 @@
-/** The log against a plain array: the same answers after any course of appends, truncations, writes. */
+/**
+ * The log against a plain array: the same answers after any course of appends, truncations, writes.
+ */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -19,7 +19,9 @@ export interface Member {
   readonly role: MemberRole;
 }
 
-/** `data`: bytes of the layer above. `config`: the whole new membership. `noop`: a leader's first. */
+/**
+ * `data`: bytes of the layer above. `config`: the whole new membership. `noop`: a leader's first.
+ */
 export type EntryKind = "data" | "config" | "noop";
 
 export interface Entry {
@@ -57,8 +59,9 @@ export interface Message {
   /** The sender's term; prevote and a granting prevote_reply: the term that is asked for. */
   readonly term: number;
   /**
-   * append: index before `entries`. vote, prevote: the candidate's last index. heartbeat: the newest
-   * index that is committed and known to match. append_reply: match, or the hint of a rejection.
+   * append: index before `entries`. vote, prevote: the candidate's last index. heartbeat: the
+   * newest index that is committed and known to match. append_reply: match, or the hint of a
+   * rejection.
    */
   readonly index: number;
   /**
@@ -74,9 +77,10 @@ export interface Message {
 }
 
 /**
- * What the owner of a core must do: send `messagesNow`, persist `hardState` and `entries`, then send
- * `messages`; hand `committed` to the state machine. Several Readys may be out at once, as storage
- * is asynchronous; they are persisted and their `messages` sent strictly in order of `number`.
+ * What the owner of a core must do: send `messagesNow`, persist `hardState` and `entries`, then
+ * send `messages`; hand `committed` to the state machine. Several Readys may be out at once, as
+ * storage is asynchronous; they are persisted and their `messages` sent strictly in order of
+ * `number`.
  */
 export interface Ready {
   /** Counts from 1; `advance` names the newest one that is durable. */
@@ -118,7 +122,9 @@ export interface SoftState {
  * reader may lag behind writes that are still under way.
  */
 export interface LogReader {
-  /** First index still stored (entries before it were cut behind a checkpoint); 1 when none were. */
+  /**
+   * First index still stored (entries before it were cut behind a checkpoint); 1 when none were.
+   */
   readonly firstIndex: number;
   /** `firstIndex - 1` when no entry is stored. */
   readonly lastIndex: number;

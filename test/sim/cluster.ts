@@ -147,7 +147,9 @@ class Cluster {
     if (wasSeen) this.#seeClosed(node.id);
   }
 
-  /** The others see their connection to the node close; one of them does not wait for a time-out. */
+  /**
+   * The others see their connection to the node close; one of them does not wait for a time-out.
+   */
   #seeClosed(id: NodeId): void {
     for (const other of this.#nodes.values()) {
       if (other.id === id || !other.isUp) continue;

@@ -271,7 +271,7 @@ export class ScriptedGroup {
   #hand(message: Message): void {
     const node = this.#nodes.get(message.to);
     if (!node?.core || this.#cut.has(message.to) || this.#cut.has(message.from)) return;
-    // They would hide what the script is about; the commit that they carry shows in what is applied.
+    // Heartbeats would hide what the script is about; their commit shows in what is applied.
     if (!message.kind.startsWith("heartbeat")) this.#say(lineOf(message));
     this.#act(message.to, (core) => core.step(message));
   }
