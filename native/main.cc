@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 
 #include <CLI/CLI.hpp>
+#include <csignal>
 #include <cstdio>
 #include <exception>
 
@@ -17,6 +18,8 @@ void give_up_privileges() {
   ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   const rlimit no_core{0, 0};
   ::setrlimit(RLIMIT_CORE, &no_core);
+  // A file that may not grow is an error of write(), like a full disk.
+  std::signal(SIGXFSZ, SIG_IGN);
 }
 
 int run(int argc, char** argv) {

@@ -55,7 +55,7 @@ std::expected<LogWriter, std::string> LogWriter::create(const std::filesystem::p
   if (!got) return std::unexpected(error_text(got.error()));
   if (*got != 0 && !std::ranges::equal(std::span(start).first(*got),
                                        as_byte_span(magic.substr(0, start.size())))) {
-    return std::unexpected("it exists and is no log; name another file");
+    return std::unexpected("it exists and is no log");
   }
   if (::ftruncate(file->get(), 0) != 0) return std::unexpected(error_text(errno));
   LogWriter writer(std::move(*file));

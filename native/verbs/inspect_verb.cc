@@ -30,7 +30,10 @@ class InspectRun {
   int run() {
     const std::uint64_t start_ns = host_.now_ns();
     auto reader = LogReader::open(options_.log);
-    if (!reader) return fail_with(reader.error());
+    if (!reader) {
+      return fail("Cannot inspect \"" + options_.log.string() + "\": " + reader.error() +
+                  "; name a log that was recorded");
+    }
     if (options_.as_json) {
       std::printf("{\"header\":%s", dump_json(json_of(reader->config())).c_str());
       if (options_.events) std::printf(",\"events\":[");

@@ -73,7 +73,7 @@ class RecordRun {
     auto hashes = std::async(std::launch::async, [&] { return hash_images(*images); });
     auto machine = Machine::create(config, images->kernel, images->initrd, output_);
     std::tie(config.kernel_sha256, config.initrd_sha256) = hashes.get();
-    if (!machine) return fail(machine.error());
+    if (!machine) return fail(with_name(machine.error()));
     std::optional<FileSink> sink;
     if (!options_.log.empty()) {
       auto opened = open_log(config, *images);
@@ -85,6 +85,18 @@ class RecordRun {
   }
 
  private:
+  // The loader does not know the names of what it is given.
+  std::string with_name(const std::string& error) const {
+    for (const auto& [what, path] :
+         {std::pair("kernel", options_.guest.kernel), std::pair("initrd", options_.guest.initrd)}) {
+      const std::string start = std::string("Cannot load ") + what;
+      if (error.starts_with(start + ": ")) {
+        return start + " \"" + path.string() + "\"" + error.substr(start.size());
+      }
+    }
+    return error;
+  }
+
   std::pair<Sha256, Sha256> hash_images(const GuestImages& images) const {
     if (options_.log.empty()) return {};
     return {sha256_of(images.kernel), images.initrd.empty() ? Sha256{} : sha256_of(images.initrd)};
@@ -97,7 +109,7 @@ class RecordRun {
                              remedy);
     };
     auto writer = LogWriter::create(options_.log, config);
-    if (!writer) return cannot(writer.error(), "name a file that can be written");
+    if (!writer) return cannot(writer.error(), "name another file");
     auto kept = keep_image(*writer, config.kernel_sha256, options_.guest.kernel, images.kernel);
     if (kept && !images.initrd.empty()) {
       kept = keep_image(*writer, config.initrd_sha256, options_.guest.initrd, images.initrd);

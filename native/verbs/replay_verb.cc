@@ -66,7 +66,7 @@ class ReplayRun final : Kickable {
     }
     const std::uint64_t start_ns = host_.now_ns();
     auto reader = LogReader::open(options_.log);
-    if (!reader) return fail_with(reader.error(), "record it again");
+    if (!reader) return fail_with(reader.error(), "name a log that was recorded");
     auto machine = create_machine(*reader);
     if (!machine) return fail(machine.error());
     StateDigest digest((*machine)->memory().page_count());
