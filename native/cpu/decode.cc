@@ -78,7 +78,16 @@ bool Decoding::is_gpr(unsigned index) const {
 u8 Decoding::gpr(unsigned index) const { return gpr_operand_offset(operands[index].reg.value); }
 
 void Decoding::memory(const ZydisDecodedOperand& operand) {
-  const auto& mem = operand.mem;
+  auto mem = operand.mem;
+  // A SIB base of 5 with mod 0 is a bare displacement; with REX.B and an address-size prefix the
+  // decoder takes it for R13D without one.
+  if (zydis.raw.sib.offset != 0 && zydis.raw.modrm.mod == 0 && zydis.raw.sib.base == 5 &&
+      mem.base != ZYDIS_REGISTER_NONE && operand.visibility == ZYDIS_OPERAND_VISIBILITY_EXPLICIT) {
+    mem.base = ZYDIS_REGISTER_NONE;
+    mem.disp.has_displacement = true;
+    mem.disp.value = zydis.raw.disp.value;
+    if (mem.segment == ZYDIS_REGISTER_SS) mem.segment = ZYDIS_REGISTER_DS;
+  }
   s64 disp = mem.disp.has_displacement ? mem.disp.value : 0;
   out.base = out.index = out.seg = zero_offset;
   out.scale = 0;

@@ -174,17 +174,18 @@ Handler select_shift(Decoding& d) {
   });
 }
 
-// Counts beyond 16 for 16-bit operands have no defined result; here the bits of destination, source,
-// destination pass through in that order.
+// Counts beyond 16 for 16-bit operands have no defined result; here the source rotates on and CF is 0
+// (cpu/stub/undefined_flags.h).
 template <class T, bool kLeft>
 T double_shift(Core* c, T a, T b, unsigned count) {
   constexpr unsigned bits = bits_of<T>;
   T result;
   u16 carry;
   if constexpr (sizeof(T) == 2) {
-    const u64 chain = u64{a} << 32 | u64{b} << 16 | a;
+    const u64 chain = kLeft ? u64{a} << 32 | u64{b} << 16 | b : u64{b} << 32 | u64{b} << 16 | a;
     result = static_cast<T>(kLeft ? chain >> (32 - count) : chain >> count);
     carry = static_cast<u16>((kLeft ? chain >> (48 - count) : chain >> (count - 1)) & 1);
+    if (count > bits) carry = 0;
   } else if constexpr (kLeft) {
     carry = static_cast<u16>((a >> (bits - count)) & 1);
     result = static_cast<T>((a << count) | (b >> (bits - count)));

@@ -198,8 +198,9 @@ void run_slice(Core* c, const Insn* i, u64 items) {
   if (items == 0) return run_items<kOp, T>(c, i, 1);
   SlicePage source{nullptr, true, false}, destination{nullptr, true, false};
   if constexpr (has_source(kOp)) source = slice_page(c, i, at.source, false);
+  if (!source.ram) return run_items<kOp, T>(c, i, 1);
   if constexpr (has_destination(kOp)) destination = slice_page(c, i, at.destination, writes);
-  if (!source.ram || !destination.ram) return run_items<kOp, T>(c, i, 1);
+  if (!destination.ram) return run_items<kOp, T>(c, i, 1);
   if (destination.watched) {
     require_alone(c, i);
     return run_items<kOp, T>(c, i, items);

@@ -4,11 +4,11 @@
 // Estimates: ours is the correctly computed 1/x or 1/sqrt(x) rounded to 12 fraction bits, ties up,
 // so its relative error is at most 2^-13. Denormal operands count as zero, results below the
 // smallest normal number are zero; no flag is raised and MXCSR has no effect, as the manuals say.
+#include <emmintrin.h>
+
 #include <bit>
 #include <cmath>
 #include <cstring>
-
-#include <emmintrin.h>
 
 #include "cpu/stub/stub_plan.h"
 
@@ -56,9 +56,7 @@ const void* source(const StubShape& shape, const StubOperands& operands) {
   return operands.fpu->xmm[shape.rm | (shape.rex_b ? 8u : 0u)].data();
 }
 
-__m128 load_lanes(const void* from) {
-  return _mm_loadu_ps(static_cast<const float*>(from));
-}
+__m128 load_lanes(const void* from) { return _mm_loadu_ps(static_cast<const float*>(from)); }
 
 // Lanes that are not selected multiply zero by zero, which raises nothing.
 StubResult run_dot_single(const Stub& stub, const StubOperands& operands) {
@@ -66,16 +64,16 @@ StubResult run_dot_single(const Stub& stub, const StubOperands& operands) {
   auto& to = operands.fpu->xmm[destination(shape)];
   const unsigned select = shape.immediate[0];
   const __m128i bits = _mm_set_epi32(0x80, 0x40, 0x20, 0x10);
-  const __m128 chosen = _mm_castsi128_ps(_mm_cmpeq_epi32(
-      _mm_and_si128(_mm_set1_epi32(static_cast<int>(select)), bits), bits));
+  const __m128 chosen = _mm_castsi128_ps(
+      _mm_cmpeq_epi32(_mm_and_si128(_mm_set1_epi32(static_cast<int>(select)), bits), bits));
   const __m128 products = _mm_mul_ps(_mm_and_ps(load_lanes(to.data()), chosen),
                                      _mm_and_ps(load_lanes(source(shape, operands)), chosen));
   const __m128 pairs =
       _mm_add_ps(products, _mm_shuffle_ps(products, products, _MM_SHUFFLE(2, 3, 0, 1)));
   const __m128 sum = _mm_add_ps(pairs, _mm_shuffle_ps(pairs, pairs, _MM_SHUFFLE(0, 0, 2, 2)));
   const __m128i lanes = _mm_set_epi32(8, 4, 2, 1);
-  const __m128 stored = _mm_castsi128_ps(_mm_cmpeq_epi32(
-      _mm_and_si128(_mm_set1_epi32(static_cast<int>(select)), lanes), lanes));
+  const __m128 stored = _mm_castsi128_ps(
+      _mm_cmpeq_epi32(_mm_and_si128(_mm_set1_epi32(static_cast<int>(select)), lanes), lanes));
   const __m128 all = _mm_shuffle_ps(sum, sum, 0);
   _mm_storeu_ps(reinterpret_cast<float*>(to.data()), _mm_and_ps(all, stored));
   return StubResult::ok;
@@ -85,12 +83,11 @@ StubResult run_dot_double(const Stub& stub, const StubOperands& operands) {
   const StubShape& shape = plan_of(stub).shape;
   auto& to = operands.fpu->xmm[destination(shape)];
   const unsigned select = shape.immediate[0];
-  const __m128d chosen = _mm_castsi128_pd(_mm_set_epi64x(
-      (select & 0x20) != 0 ? -1 : 0, (select & 0x10) != 0 ? -1 : 0));
+  const __m128d chosen = _mm_castsi128_pd(
+      _mm_set_epi64x((select & 0x20) != 0 ? -1 : 0, (select & 0x10) != 0 ? -1 : 0));
   const __m128d left = _mm_castps_pd(load_lanes(to.data()));
   const __m128d right = _mm_castps_pd(load_lanes(source(shape, operands)));
-  const __m128d products =
-      _mm_mul_pd(_mm_and_pd(left, chosen), _mm_and_pd(right, chosen));
+  const __m128d products = _mm_mul_pd(_mm_and_pd(left, chosen), _mm_and_pd(right, chosen));
   const __m128d sum = _mm_add_sd(products, _mm_unpackhi_pd(products, products));
   const __m128d stored =
       _mm_castsi128_pd(_mm_set_epi64x((select & 2) != 0 ? -1 : 0, (select & 1) != 0 ? -1 : 0));

@@ -34,7 +34,8 @@ std::uint64_t rm_value(const StubPlan& plan, const StubOperands& operands) {
 unsigned shift_count(const StubPlan& plan, const StubOperands& operands) {
   const unsigned mask = plan.operand_bits == 64 ? 63 : 31;
   if (plan.shape.immediate_bytes != 0) return plan.shape.immediate[0] & mask;
-  const bool by_one = plan.shape.map == 0 && (plan.shape.opcode == 0xd0 || plan.shape.opcode == 0xd1);
+  const bool by_one =
+      plan.shape.map == 0 && (plan.shape.opcode == 0xd0 || plan.shape.opcode == 0xd1);
   return by_one ? 1u : static_cast<unsigned>(operands.gpr[rcx]) & mask;
 }
 
@@ -56,11 +57,9 @@ void define_shift_flags(const StubPlan& plan, std::uint64_t result, std::uint64_
 }
 
 // SHLD and SHRD of 16 bits by 17 to 31.
-std::uint64_t wide_double_shift(bool left, std::uint64_t to, std::uint64_t from, unsigned count,
-                                std::uint64_t& carry) {
-  const std::uint64_t bits = to << 32 | from << 16 | to;
-  carry = (left ? bits >> (48 - count) : bits >> (count - 1)) & 1u;
-  return (left ? (bits << count) >> 32 : bits >> count) & 0xffffu;
+std::uint64_t wide_double_shift(bool left, std::uint64_t from, unsigned count) {
+  const std::uint64_t twice = from << 16 | from;
+  return (left ? twice >> (32 - count) : twice >> (count - 16)) & 0xffffu;
 }
 
 std::uint64_t result_flags_16(std::uint64_t result) {
@@ -115,11 +114,9 @@ StubResult run_double_shift(const Stub& stub, const StubOperands& operands) {
     return StubResult::ok;
   }
   const std::uint64_t from = operands.gpr[reg_number(plan.shape)] & 0xffffu;
-  std::uint64_t carry = 0;
-  const std::uint64_t result = wide_double_shift(plan.mnemonic == ZYDIS_MNEMONIC_SHLD,
-                                                 rm_value(plan, operands), from, count, carry);
+  const std::uint64_t result = wide_double_shift(plan.mnemonic == ZYDIS_MNEMONIC_SHLD, from, count);
   put_rm_16(plan, operands, result);
-  *operands.rflags = (*operands.rflags & ~status_flags) | result_flags_16(result) | carry;
+  *operands.rflags = (*operands.rflags & ~status_flags) | result_flags_16(result);
   define_shift_flags(plan, result, *operands.rflags);
   return StubResult::ok;
 }

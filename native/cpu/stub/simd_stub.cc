@@ -31,14 +31,16 @@ struct Registers {
 
 Registers copy_registers(const StubOperands& operands) {
   Registers copy;
-  for (unsigned i = 0; i < 16; ++i) copy.gpr[i] = operands.gpr[i];
+  for (unsigned i = 0; i < 16; ++i)
+    copy.gpr[i] = operands.gpr[i];
   copy.rflags = *operands.rflags;
   copy.xmm = operands.fpu->xmm;
   return copy;
 }
 
 void put_back(const StubOperands& operands, const Registers& copy) {
-  for (unsigned i = 0; i < 16; ++i) operands.gpr[i] = copy.gpr[i];
+  for (unsigned i = 0; i < 16; ++i)
+    operands.gpr[i] = copy.gpr[i];
   *operands.rflags = copy.rflags;
   operands.fpu->xmm = copy.xmm;
 }

@@ -5,8 +5,9 @@
 // estimates, x87 transcendentals, undefined flags) is computed in software, so that all copies of a
 // machine agree.
 //
-// A stub never sees: privileged instructions, control flow, hidden memory or RSP operands, string
-// instructions, DIV/IDIV, BT* with a memory operand, FXSAVE/FXRSTOR/LDMXCSR/STMXCSR, EMMS is fine.
+// A stub never sees: privileged instructions, control flow, hidden memory (but that of MASKMOVQ and
+// MASKMOVDQU, which counts as their memory operand) or RSP operands, string instructions, DIV/IDIV,
+// BT* with a memory operand, FXSAVE/FXRSTOR/LDMXCSR/STMXCSR. EMMS is fine.
 #pragma once
 
 #include <Zydis/Zydis.h>
@@ -34,8 +35,8 @@ struct StubOperands {
   std::uint64_t* gpr;     // 16 general purpose registers in encoding order
   std::uint64_t* rflags;  // only CF PF AF ZF SF OF are read and written
   FpuState* fpu;
-  void* memory;           // bounce buffer, stub_memory_bytes_max bytes, 64-aligned;
-                          // unused when memory_bytes == 0
+  void* memory;  // bounce buffer, stub_memory_bytes_max bytes, 64-aligned;
+                 // unused when memory_bytes == 0
 };
 
 // What the instruction works on: decides which of #UD and #NM the caller checks for (CR0.EM,
@@ -46,9 +47,9 @@ struct Stub {
   std::uint8_t memory_bytes = 0;  // size of the memory operand, 0 if none
   bool reads_memory = false;
   bool writes_memory = false;
-  bool uses_x87 = false;          // touches x87 or MMX state
-  bool needs_alignment = false;   // #GP unless the memory operand is aligned to 16 bytes
-  bool waits = false;             // #MF comes before the memory access: see x87_exception_pending
+  bool uses_x87 = false;         // touches x87 or MMX state
+  bool needs_alignment = false;  // #GP unless the memory operand is aligned to 16 bytes
+  bool waits = false;            // #MF comes before the memory access: see x87_exception_pending
   StubUnit unit = StubUnit::integer;
   // Private to the stub folder: the routine to enter, the generated code, the plan behind it.
   using Entry = StubResult (*)(const Stub& stub, const StubOperands& operands);

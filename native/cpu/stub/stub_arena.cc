@@ -19,8 +19,8 @@ const void* StubArena::add(std::span<const std::uint8_t> code) {
   if (code.size() > chunk_bytes) throw std::bad_alloc();
   if (chunks_.empty() || chunk_bytes - chunks_.back().used < code.size()) {
     chunks_.reserve(chunks_.size() + 1);
-    void* base = mmap(nullptr, chunk_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                      -1, 0);
+    void* base =
+        mmap(nullptr, chunk_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (base == MAP_FAILED) throw std::bad_alloc();
     chunks_.push_back({static_cast<std::byte*>(base), 0});
   } else if (mprotect(chunks_.back().base, chunk_bytes, PROT_READ | PROT_WRITE) != 0) {
@@ -36,7 +36,8 @@ const void* StubArena::add(std::span<const std::uint8_t> code) {
 }
 
 void StubArena::clear() {
-  for (const Chunk& chunk : chunks_) munmap(chunk.base, chunk_bytes);
+  for (const Chunk& chunk : chunks_)
+    munmap(chunk.base, chunk_bytes);
   chunks_.clear();
 }
 

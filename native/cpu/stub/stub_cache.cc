@@ -42,18 +42,30 @@ bool stub_needs_code(StubKind kind) {
 Stub::Entry stub_entry(const StubPlan& plan, Stub::Entry code) {
   switch (plan.policy.kind) {
     case StubKind::nothing:
-    case StubKind::touch: return run_nothing;
-    case StubKind::plain: return code;
-    case StubKind::simd_float: return run_simd_float;
-    case StubKind::x87: return run_x87;
-    case StubKind::x87_simd_float: return run_x87_simd_float;
-    case StubKind::logic: return run_logic;
-    case StubKind::shift: return run_shift;
-    case StubKind::double_shift: return run_double_shift;
-    case StubKind::bit_scan: return run_bit_scan;
-    case StubKind::estimate: return run_estimate;
-    case StubKind::dot_product: return run_dot_product;
-    case StubKind::x87_software: return x87_software_entry(plan.mnemonic);
+    case StubKind::touch:
+      return run_nothing;
+    case StubKind::plain:
+      return code;
+    case StubKind::simd_float:
+      return run_simd_float;
+    case StubKind::x87:
+      return run_x87;
+    case StubKind::x87_simd_float:
+      return run_x87_simd_float;
+    case StubKind::logic:
+      return run_logic;
+    case StubKind::shift:
+      return run_shift;
+    case StubKind::double_shift:
+      return run_double_shift;
+    case StubKind::bit_scan:
+      return run_bit_scan;
+    case StubKind::estimate:
+      return run_estimate;
+    case StubKind::dot_product:
+      return run_dot_product;
+    case StubKind::x87_software:
+      return x87_software_entry(plan.mnemonic);
   }
   return nullptr;
 }

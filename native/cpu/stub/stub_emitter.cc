@@ -23,10 +23,12 @@ class Writer {
   std::vector<std::uint8_t> take() { return std::move(bytes_); }
 
   void put(std::initializer_list<unsigned> bytes) {
-    for (const unsigned byte : bytes) bytes_.push_back(static_cast<std::uint8_t>(byte));
+    for (const unsigned byte : bytes)
+      bytes_.push_back(static_cast<std::uint8_t>(byte));
   }
   void put32(std::uint32_t value) {
-    for (unsigned i = 0; i < 4; ++i) put({(value >> (8 * i)) & 0xffu});
+    for (unsigned i = 0; i < 4; ++i)
+      put({(value >> (8 * i)) & 0xffu});
   }
 
   // mov to, [base + offset]  /  mov [base + offset], from
@@ -93,7 +95,8 @@ bool has_bounce(const StubShape& shape) { return shape.memory_form || shape.boun
 Assignment assign(const StubShape& shape) {
   Assignment a;
   a.used = shape.gpr_used & ~(1u << rsp);
-  for (unsigned i = 0; i < 16; ++i) a.host[i] = i;
+  for (unsigned i = 0; i < 16; ++i)
+    a.host[i] = i;
   if ((shape.gpr_used >> rsp & 1u) != 0) {
     // The substitute keeps REX.B/R clear and reads as a low byte with and without REX.
     a.host[rsp] = pick(std::array<unsigned, 6>{rbx, rcx, rdx, rax, rbp, rsi}, a.used);
@@ -130,7 +133,8 @@ void put_instruction(Writer& out, StubShape shape, const Assignment& a) {
     out.put({shape.memory_form ? unsigned{shape.reg} << 3 | a.bounce
                                : 0xc0u | unsigned{shape.reg} << 3 | shape.rm});
   }
-  for (unsigned i = 0; i < shape.immediate_bytes; ++i) out.put({shape.immediate[i]});
+  for (unsigned i = 0; i < shape.immediate_bytes; ++i)
+    out.put({shape.immediate[i]});
 }
 
 void put_prologue(Writer& out, const StubShape& shape, const Assignment& a, std::uint32_t saved) {

@@ -3,8 +3,9 @@
 namespace node_mesh {
 namespace {
 
-std::optional<StubKind> integer_kind(const ZydisDecodedInstruction& instruction) {
-  switch (instruction.mnemonic) {
+// Fully defined but for flags that one mask leaves alone.
+bool is_plain_integer(ZydisMnemonic mnemonic) {
+  switch (mnemonic) {
     case ZYDIS_MNEMONIC_ADC:
     case ZYDIS_MNEMONIC_ADD:
     case ZYDIS_MNEMONIC_CBW:
@@ -39,7 +40,15 @@ std::optional<StubKind> integer_kind(const ZydisDecodedInstruction& instruction)
     case ZYDIS_MNEMONIC_SUB:
     case ZYDIS_MNEMONIC_XADD:
     case ZYDIS_MNEMONIC_XCHG:
-      return StubKind::plain;
+      return true;
+    default:
+      return false;
+  }
+}
+
+std::optional<StubKind> integer_kind(const ZydisDecodedInstruction& instruction) {
+  if (is_plain_integer(instruction.mnemonic)) return StubKind::plain;
+  switch (instruction.mnemonic) {
     case ZYDIS_MNEMONIC_BSWAP:  // its 16-bit form is undefined
       if (instruction.operand_width == 16) return std::nullopt;
       return StubKind::plain;
@@ -264,13 +273,24 @@ std::optional<StubPolicy> sse_policy(const ZydisDecodedInstruction& instruction,
 // Non-temporal moves as plain ones: their hint has no architectural effect and costs the host time.
 void make_temporal(ZydisMnemonic mnemonic, StubShape& shape) {
   switch (mnemonic) {
-    case ZYDIS_MNEMONIC_MOVNTI: shape.map = 0; shape.opcode = 0x89; break;
+    case ZYDIS_MNEMONIC_MOVNTI:
+      shape.map = 0;
+      shape.opcode = 0x89;
+      break;
     case ZYDIS_MNEMONIC_MOVNTPS:
-    case ZYDIS_MNEMONIC_MOVNTPD: shape.opcode = 0x29; break;
+    case ZYDIS_MNEMONIC_MOVNTPD:
+      shape.opcode = 0x29;
+      break;
     case ZYDIS_MNEMONIC_MOVNTQ:
-    case ZYDIS_MNEMONIC_MOVNTDQ: shape.opcode = 0x7f; break;
-    case ZYDIS_MNEMONIC_MOVNTDQA: shape.map = 1; shape.opcode = 0x6f; break;
-    default: break;
+    case ZYDIS_MNEMONIC_MOVNTDQ:
+      shape.opcode = 0x7f;
+      break;
+    case ZYDIS_MNEMONIC_MOVNTDQA:
+      shape.map = 1;
+      shape.opcode = 0x6f;
+      break;
+    default:
+      break;
   }
 }
 

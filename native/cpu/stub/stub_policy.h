@@ -25,9 +25,9 @@ enum class StubKind : std::uint8_t {
   shift,
   double_shift,
   bit_scan,
-  estimate,        // RCPPS, RSQRTPS and their scalar forms
-  dot_product,     // DPPS, DPPD
-  x87_software,    // state-saving, control, partial remainders and transcendentals
+  estimate,      // RCPPS, RSQRTPS and their scalar forms
+  dot_product,   // DPPS, DPPD
+  x87_software,  // state-saving, control, partial remainders and transcendentals
 };
 
 struct StubPolicy {
@@ -39,7 +39,6 @@ struct StubPolicy {
 };
 
 // May change `shape`: non-temporal moves become plain ones, TZCNT and LZCNT become BSF and BSR.
-std::optional<StubPolicy> stub_policy(const ZydisDecodedInstruction& instruction,
-                                      StubShape& shape);
+std::optional<StubPolicy> stub_policy(const ZydisDecodedInstruction& instruction, StubShape& shape);
 
 }  // namespace node_mesh

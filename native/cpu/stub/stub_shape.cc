@@ -31,10 +31,17 @@ unsigned gpr_number(ZydisRegister reg) {
 // Only where the encoding names it can another register take its place.
 bool add_rsp(StubShape& shape, ZydisOperandEncoding encoding) {
   switch (encoding) {
-    case ZYDIS_OPERAND_ENCODING_MODRM_REG: shape.reg_is_rsp = true; return true;
-    case ZYDIS_OPERAND_ENCODING_MODRM_RM: shape.rm_is_rsp = true; return true;
-    case ZYDIS_OPERAND_ENCODING_OPCODE: shape.opcode_is_rsp = true; return true;
-    default: return false;
+    case ZYDIS_OPERAND_ENCODING_MODRM_REG:
+      shape.reg_is_rsp = true;
+      return true;
+    case ZYDIS_OPERAND_ENCODING_MODRM_RM:
+      shape.rm_is_rsp = true;
+      return true;
+    case ZYDIS_OPERAND_ENCODING_OPCODE:
+      shape.opcode_is_rsp = true;
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -104,11 +111,20 @@ void add_prefixes(StubShape& shape, const ZydisDecodedInstruction& instruction) 
 bool add_opcode(StubShape& shape, const ZydisDecodedInstruction& instruction,
                 std::span<const std::uint8_t> bytes) {
   switch (instruction.opcode_map) {
-    case ZYDIS_OPCODE_MAP_DEFAULT: shape.map = 0; break;
-    case ZYDIS_OPCODE_MAP_0F: shape.map = 1; break;
-    case ZYDIS_OPCODE_MAP_0F38: shape.map = 2; break;
-    case ZYDIS_OPCODE_MAP_0F3A: shape.map = 3; break;
-    default: return false;
+    case ZYDIS_OPCODE_MAP_DEFAULT:
+      shape.map = 0;
+      break;
+    case ZYDIS_OPCODE_MAP_0F:
+      shape.map = 1;
+      break;
+    case ZYDIS_OPCODE_MAP_0F38:
+      shape.map = 2;
+      break;
+    case ZYDIS_OPCODE_MAP_0F3A:
+      shape.map = 3;
+      break;
+    default:
+      return false;
   }
   shape.opcode = instruction.opcode;
   shape.has_modrm = (instruction.attributes & ZYDIS_ATTRIB_HAS_MODRM) != 0;
@@ -170,8 +186,10 @@ std::optional<StubShape> stub_shape(const ZydisDecodedInstruction& instruction,
       case ZYDIS_OPERAND_TYPE_MEMORY:
         if (!add_memory(shape, operand)) return std::nullopt;
         break;
-      case ZYDIS_OPERAND_TYPE_IMMEDIATE: break;
-      default: return std::nullopt;
+      case ZYDIS_OPERAND_TYPE_IMMEDIATE:
+        break;
+      default:
+        return std::nullopt;
     }
   }
   // A memory form whose operand the decoder does not list could touch any size.

@@ -34,10 +34,10 @@ struct StubShape {
   bool reads_memory = false, writes_memory = false;
   std::uint32_t gpr_used = 0, gpr_written = 0;  // bit n: register n in encoding order
   std::uint32_t xmm_used = 0, xmm_written = 0;
-  std::uint64_t flags_read = 0;     // also those kept when the instruction changes none
+  std::uint64_t flags_read = 0;  // also those kept when the instruction changes none
   std::uint64_t flags_written = 0;
-  bool reg_is_rsp = false;          // ModRM.reg, ModRM.rm or the opcode's low bits name RSP, ESP,
-  bool rm_is_rsp = false;           // SP or SPL, whose place another host register takes
+  bool reg_is_rsp = false;  // ModRM.reg, ModRM.rm or the opcode's low bits name RSP, ESP,
+  bool rm_is_rsp = false;   // SP or SPL, whose place another host register takes
   bool opcode_is_rsp = false;
 
   // Identifies the stub in the cache.

@@ -8,8 +8,8 @@
 //                           for SAR
 //   ROL RCL SHL SHLD        OF = (top bit of the result) ^ CF, for every count but 0
 //   ROR RCR SHR SAR SHRD    OF = (top bit of the result) ^ (bit below it), for every count but 0
-//   SHLD SHRD               AF = 0 when the count is not 0; 16-bit with a count above 16: the bits
-//                           of destination, source, destination pass through in that order
+//   SHLD SHRD               AF = 0 when the count is not 0; 16-bit with a count above 16: the
+//                           source rotates on (its bits follow themselves), CF = 0
 //   MUL IMUL                SF ZF AF PF unchanged
 //   DIV IDIV                all flags unchanged
 //   BT BTS BTR BTC          OF SF ZF AF PF unchanged

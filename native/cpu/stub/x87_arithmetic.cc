@@ -23,10 +23,14 @@ bool unmasked(const X87Image& image, unsigned flag) { return (image.control & fl
 
 bool away_from_zero(unsigned rounding, bool negative, bool half, bool sticky, bool odd) {
   switch (rounding) {
-    case round_down: return negative && (half || sticky);
-    case round_up: return !negative && (half || sticky);
-    case round_to_zero: return false;
-    default: return half && (sticky || odd);
+    case round_down:
+      return negative && (half || sticky);
+    case round_up:
+      return !negative && (half || sticky);
+    case round_to_zero:
+      return false;
+    default:
+      return half && (sticky || odd);
   }
 }
 
@@ -44,14 +48,13 @@ void shift_right(std::uint64_t& high, std::uint64_t& low, bool& sticky, unsigned
 }
 
 X87Register overflowed(X87Image& image, unsigned rounding, bool negative) {
-  const bool to_infinity = rounding == 0 || (rounding == round_down && negative) ||
-                           (rounding == round_up && !negative);
+  const bool to_infinity =
+      rounding == 0 || (rounding == round_down && negative) || (rounding == round_up && !negative);
   if (to_infinity) {
     image.status |= x87_c1;
     return x87_infinity(negative);
   }
-  return {~std::uint64_t{0},
-          static_cast<std::uint16_t>(0x7ffe | (negative ? 0x8000 : 0)), {}};
+  return {~std::uint64_t{0}, static_cast<std::uint16_t>(0x7ffe | (negative ? 0x8000 : 0)), {}};
 }
 
 }  // namespace

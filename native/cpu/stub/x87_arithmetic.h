@@ -9,7 +9,13 @@
 namespace node_mesh {
 
 enum class X87Class : std::uint8_t {
-  zero, denormal, normal, infinity, quiet_nan, signalling_nan, unsupported
+  zero,
+  denormal,
+  normal,
+  infinity,
+  quiet_nan,
+  signalling_nan,
+  unsupported
 };
 
 inline constexpr X87Register x87_default_nan{0xc000000000000000, 0xffff, {}};

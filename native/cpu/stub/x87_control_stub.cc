@@ -48,7 +48,8 @@ void write_environment(const X87Image& image, std::byte* to, std::size_t bytes) 
   std::memset(to, 0, bytes);
   const std::size_t step = bytes == environment_bytes_32 ? 4 : 2;
   if (step == 4) {
-    for (const std::size_t upper : {2, 6, 10, 26}) write16(to + upper, 0xffff);
+    for (const std::size_t upper : {2, 6, 10, 26})
+      write16(to + upper, 0xffff);
   }
   write16(to, image.control);
   write16(to + step, image.status);
@@ -166,16 +167,26 @@ StubResult run_restore(const Stub& stub, const StubOperands& operands) {
 
 Stub::Entry x87_control_entry(ZydisMnemonic mnemonic) {
   switch (mnemonic) {
-    case ZYDIS_MNEMONIC_FLDCW: return run_load_control;
-    case ZYDIS_MNEMONIC_FNSTCW: return run_store_control;
-    case ZYDIS_MNEMONIC_FNSTSW: return run_store_status;
-    case ZYDIS_MNEMONIC_FNCLEX: return run_clear_exceptions;
-    case ZYDIS_MNEMONIC_FNINIT: return run_initialise;
-    case ZYDIS_MNEMONIC_FNSTENV: return run_store_environment;
-    case ZYDIS_MNEMONIC_FLDENV: return run_load_environment;
-    case ZYDIS_MNEMONIC_FNSAVE: return run_save;
-    case ZYDIS_MNEMONIC_FRSTOR: return run_restore;
-    default: return nullptr;
+    case ZYDIS_MNEMONIC_FLDCW:
+      return run_load_control;
+    case ZYDIS_MNEMONIC_FNSTCW:
+      return run_store_control;
+    case ZYDIS_MNEMONIC_FNSTSW:
+      return run_store_status;
+    case ZYDIS_MNEMONIC_FNCLEX:
+      return run_clear_exceptions;
+    case ZYDIS_MNEMONIC_FNINIT:
+      return run_initialise;
+    case ZYDIS_MNEMONIC_FNSTENV:
+      return run_store_environment;
+    case ZYDIS_MNEMONIC_FLDENV:
+      return run_load_environment;
+    case ZYDIS_MNEMONIC_FNSAVE:
+      return run_save;
+    case ZYDIS_MNEMONIC_FRSTOR:
+      return run_restore;
+    default:
+      return nullptr;
   }
 }
 

@@ -16,9 +16,10 @@ constexpr int wide_fraction_bits = 112;
 // (high:low) * 2^exponent
 Wide wide_constant(std::uint64_t high, std::uint64_t low, int exponent) {
   Wide value = static_cast<Wide>(high) * 0x1p64 + static_cast<Wide>(low);
-  for (; exponent < -64; exponent += 64) value *= 0x1p-64;
-  return value * static_cast<Wide>(std::bit_cast<double>(
-                     static_cast<std::uint64_t>(1023 + exponent) << 52));
+  for (; exponent < -64; exponent += 64)
+    value *= 0x1p-64;
+  return value * static_cast<Wide>(
+                     std::bit_cast<double>(static_cast<std::uint64_t>(1023 + exponent) << 52));
 }
 
 Wide pi() { return wide_constant(0xc90fdaa22168c234, 0xc4c6628b80dc1cd1, -126); }
@@ -31,9 +32,10 @@ Wide mantissa(const X87Number& x) {
 }
 
 Wide scaled(Wide value, int exponent) {
-  for (; exponent < -1000; exponent += 1000) value *= 0x1p-1000;
-  return value * static_cast<Wide>(std::bit_cast<double>(
-                     static_cast<std::uint64_t>(1023 + exponent) << 52));
+  for (; exponent < -1000; exponent += 1000)
+    value *= 0x1p-1000;
+  return value * static_cast<Wide>(
+                     std::bit_cast<double>(static_cast<std::uint64_t>(1023 + exponent) << 52));
 }
 
 // value * 2^exponent; `value` is zero or a normal number.
@@ -58,7 +60,8 @@ X87Unrounded unrounded(Wide value, int exponent, bool inexact = true) {
 Wide odd_series(Wide x, unsigned terms, bool alternating) {
   const Wide square = alternating ? -x * x : x * x;
   Wide sum = 0;
-  for (unsigned k = terms; k-- > 0;) sum = sum * square + 1 / static_cast<Wide>(2 * k + 1);
+  for (unsigned k = terms; k-- > 0;)
+    sum = sum * square + 1 / static_cast<Wide>(2 * k + 1);
   return x * sum;
 }
 
@@ -117,13 +120,15 @@ Reduced reduce(const X87Number& x) {
 // x - x^3/3! + ... and 1 - x^2/2! + ...
 Wide sine_series(Wide x) {
   Wide sum = 1;
-  for (unsigned k = 16; k > 0; --k) sum = 1 - sum * x * x / static_cast<Wide>(2 * k * (2 * k + 1));
+  for (unsigned k = 16; k > 0; --k)
+    sum = 1 - sum * x * x / static_cast<Wide>(2 * k * (2 * k + 1));
   return x * sum;
 }
 
 Wide cosine_series(Wide x) {
   Wide sum = 1;
-  for (unsigned k = 16; k > 0; --k) sum = 1 - sum * x * x / static_cast<Wide>(2 * k * (2 * k - 1));
+  for (unsigned k = 16; k > 0; --k)
+    sum = 1 - sum * x * x / static_cast<Wide>(2 * k * (2 * k - 1));
   return sum;
 }
 
@@ -136,7 +141,8 @@ X87Unrounded x87_exp2_minus_1(const X87Number& x) {
   if (x.exponent < tiny_exponent) return unrounded(mantissa(x) * ln_2(), x.exponent);
   const Wide y = scaled(mantissa(x), x.exponent) * ln_2();
   Wide sum = 1;
-  for (unsigned k = 34; k > 1; --k) sum = 1 + sum * y / static_cast<Wide>(k);
+  for (unsigned k = 34; k > 1; --k)
+    sum = 1 + sum * y / static_cast<Wide>(k);
   const bool exact = x.exponent == 0;  // +-1: 1 and -1/2
   return exact ? unrounded(x.negative ? -0.5 : 1, 0, false) : unrounded(y * sum, 0);
 }
@@ -161,12 +167,14 @@ X87Unrounded x87_y_log2_plus_1(const X87Number& x, const X87Number& y) {
     return unrounded(mantissa(y) * log2_ratio(value / (2 + value)), y.exponent);
   }
   if (x.exponent > 120) return x87_y_log2(x, y);
-  Wide m = 1 + (x.exponent < 0 ? scaled(mantissa(x), x.exponent)
-                               : mantissa(x) * static_cast<Wide>(static_cast<Wide128>(1)
-                                                                 << x.exponent));
+  Wide m =
+      1 + (x.exponent < 0 ? scaled(mantissa(x), x.exponent)
+                          : mantissa(x) * static_cast<Wide>(static_cast<Wide128>(1) << x.exponent));
   int exponent = 0;
-  for (; m > static_cast<Wide>(1.4142135623730951); ++exponent) m *= static_cast<Wide>(0.5);
-  for (; m < static_cast<Wide>(0.7071067811865476); --exponent) m *= 2;
+  for (; m > static_cast<Wide>(1.4142135623730951); ++exponent)
+    m *= static_cast<Wide>(0.5);
+  for (; m < static_cast<Wide>(0.7071067811865476); --exponent)
+    m *= 2;
   const Wide log = static_cast<Wide>(exponent) + log2_ratio((m - 1) / (m + 1));
   return unrounded(mantissa(y) * log, y.exponent, m != 1);
 }

@@ -42,7 +42,8 @@ X87Register partial_remainder(const X87Register& dividend, const X87Register& di
   const int difference = a.exponent - b.exponent;
   const int reduction = 32 + difference % 32;
   unsigned __int128 rest = a.significand;
-  for (int i = 0; i < reduction; ++i) rest = (rest % b.significand) << 1;
+  for (int i = 0; i < reduction; ++i)
+    rest = (rest % b.significand) << 1;
   return exact_register(a.negative, static_cast<std::uint64_t>(rest % b.significand),
                         b.exponent + difference - reduction);
 }
@@ -52,10 +53,9 @@ StubResult run_remainder(const Stub& stub, const StubOperands& operands) {
   X87Image image = x87_image(fpu);
   if (image.exception_pending()) return StubResult::x87_exception;
   if (!is_partial(image)) return run_x87(stub, operands);
-  image.status = static_cast<std::uint16_t>(
-      (image.status & ~(x87_c0 | x87_c1 | x87_c3)) | x87_c2);
-  const bool denormal = x87_class(image.st[0]) == X87Class::denormal ||
-                        x87_class(image.st[1]) == X87Class::denormal;
+  image.status = static_cast<std::uint16_t>((image.status & ~(x87_c0 | x87_c1 | x87_c3)) | x87_c2);
+  const bool denormal =
+      x87_class(image.st[0]) == X87Class::denormal || x87_class(image.st[1]) == X87Class::denormal;
   if (!denormal || x87_raise(image, x87_denormal)) {
     image.st[0] = partial_remainder(image.st[0], image.st[1]);
   }
@@ -65,7 +65,8 @@ StubResult run_remainder(const Stub& stub, const StubOperands& operands) {
 
 X87Register from_bcd(const std::uint8_t* bytes) {
   std::uint64_t value = 0;
-  for (int i = 8; i >= 0; --i) value = value * 100 + (bytes[i] >> 4) * 10u + (bytes[i] & 15u);
+  for (int i = 8; i >= 0; --i)
+    value = value * 100 + (bytes[i] >> 4) * 10u + (bytes[i] & 15u);
   return exact_register((bytes[9] & 0x80u) != 0, value, 63);
 }
 
@@ -88,9 +89,12 @@ StubResult run_load_bcd(const Stub&, const StubOperands& operands) {
 Stub::Entry x87_remainder_entry(ZydisMnemonic mnemonic) {
   switch (mnemonic) {
     case ZYDIS_MNEMONIC_FPREM:
-    case ZYDIS_MNEMONIC_FPREM1: return run_remainder;
-    case ZYDIS_MNEMONIC_FBLD: return run_load_bcd;
-    default: return nullptr;
+    case ZYDIS_MNEMONIC_FPREM1:
+      return run_remainder;
+    case ZYDIS_MNEMONIC_FBLD:
+      return run_load_bcd;
+    default:
+      return nullptr;
   }
 }
 

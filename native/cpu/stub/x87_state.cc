@@ -32,7 +32,8 @@ void make_canonical(X87Image& image) {
   image.data_pointer = 0;
   image.mxcsr = 0;
   image.mxcsr_mask = 0;
-  for (X87Register& reg : image.st) reg.reserved = {};
+  for (X87Register& reg : image.st)
+    reg.reserved = {};
 }
 
 X87Image stored_image(const FpuState& fpu) {
@@ -103,7 +104,8 @@ void x87_make_canonical(FpuState& fpu) {
 void x87_move_top(X87Image& image, unsigned top) {
   const unsigned shift = (top - image.top()) & 7u;
   const std::array<X87Register, 8> old = image.st;
-  for (unsigned i = 0; i < 8; ++i) image.st[i] = old[(i + shift) & 7u];
+  for (unsigned i = 0; i < 8; ++i)
+    image.st[i] = old[(i + shift) & 7u];
   image.set_top(top);
 }
 

@@ -39,7 +39,9 @@ StubResult run_unmasked(const Stub& stub, const StubOperands& operands) {
   FpuState& fpu = *operands.fpu;
   X87Image image = x87_image(fpu);
   if (stub.waits && image.exception_pending()) return StubResult::x87_exception;
-  if (stub.writes_memory && leaves_memory_alone(stub, operands, image)) {
+  // MASKMOVQ reads what it keeps: it always stores.
+  const bool only_writes = stub.writes_memory && !stub.reads_memory;
+  if (only_writes && leaves_memory_alone(stub, operands, image)) {
     const Call call{stub, operands};
     x87_run_unmasked(image, run_code, const_cast<Call*>(&call));
     x87_set_image(fpu, image);

@@ -114,8 +114,12 @@ void sine_cosine(X87Image& image) {
   if (x87_class(x) == X87Class::denormal && !x87_raise(image, x87_denormal)) return;
   const X87SineCosine values = x87_sine_cosine(x87_number(x));
   switch (wanted) {
-    case Wanted::sine: image.st[0] = rounded(image, values.sine); break;
-    case Wanted::cosine: image.st[0] = rounded(image, values.cosine); break;
+    case Wanted::sine:
+      image.st[0] = rounded(image, values.sine);
+      break;
+    case Wanted::cosine:
+      image.st[0] = rounded(image, values.cosine);
+      break;
     case Wanted::tangent:
       image.st[0] = rounded(image, values.tangent);
       x87_push(image, one);
@@ -140,8 +144,7 @@ void two_operands(X87Image& image) {
   } else {
     const X87Register x = image.st[0], y = image.st[1];
     const bool nan = nan_or_unsupported(x87_class(x)) || nan_or_unsupported(x87_class(y));
-    const bool written =
-        nan ? x87_propagate(image, x, y, result) : compute(image, x, y, result);
+    const bool written = nan ? x87_propagate(image, x, y, result) : compute(image, x, y, result);
     if (!written) return;
   }
   fill(image, 1, result);
@@ -154,8 +157,7 @@ bool invalid(X87Image& image, X87Register& result) {
 }
 
 bool raise_denormals(X87Image& image, const X87Register& x, const X87Register& y) {
-  const bool denormal =
-      x87_class(x) == X87Class::denormal || x87_class(y) == X87Class::denormal;
+  const bool denormal = x87_class(x) == X87Class::denormal || x87_class(y) == X87Class::denormal;
   return !denormal || x87_raise(image, x87_denormal);
 }
 
@@ -255,15 +257,24 @@ bool angle(X87Image& image, const X87Register& x, const X87Register& y, X87Regis
 
 Stub::Entry x87_transcendental_entry(ZydisMnemonic mnemonic) {
   switch (mnemonic) {
-    case ZYDIS_MNEMONIC_F2XM1: return run<exp2_minus_1>;
-    case ZYDIS_MNEMONIC_FSIN: return run<sine_cosine<Wanted::sine>>;
-    case ZYDIS_MNEMONIC_FCOS: return run<sine_cosine<Wanted::cosine>>;
-    case ZYDIS_MNEMONIC_FSINCOS: return run<sine_cosine<Wanted::both>>;
-    case ZYDIS_MNEMONIC_FPTAN: return run<sine_cosine<Wanted::tangent>>;
-    case ZYDIS_MNEMONIC_FPATAN: return run<two_operands<angle>>;
-    case ZYDIS_MNEMONIC_FYL2X: return run<two_operands<y_log2>>;
-    case ZYDIS_MNEMONIC_FYL2XP1: return run<two_operands<y_log2_plus_1>>;
-    default: return nullptr;
+    case ZYDIS_MNEMONIC_F2XM1:
+      return run<exp2_minus_1>;
+    case ZYDIS_MNEMONIC_FSIN:
+      return run<sine_cosine<Wanted::sine>>;
+    case ZYDIS_MNEMONIC_FCOS:
+      return run<sine_cosine<Wanted::cosine>>;
+    case ZYDIS_MNEMONIC_FSINCOS:
+      return run<sine_cosine<Wanted::both>>;
+    case ZYDIS_MNEMONIC_FPTAN:
+      return run<sine_cosine<Wanted::tangent>>;
+    case ZYDIS_MNEMONIC_FPATAN:
+      return run<two_operands<angle>>;
+    case ZYDIS_MNEMONIC_FYL2X:
+      return run<two_operands<y_log2>>;
+    case ZYDIS_MNEMONIC_FYL2XP1:
+      return run<two_operands<y_log2_plus_1>>;
+    default:
+      return nullptr;
   }
 }
 

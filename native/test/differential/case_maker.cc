@@ -10,13 +10,18 @@ constexpr unsigned rcx = 1, rbx = 3, rsp = 4, rbp = 5, rsi = 6, rdi = 7;
 
 std::uint64_t interesting(Random& random) {
   switch (random.below(6)) {
-    case 0: return random.pick<std::uint64_t>({0, 1, 2, ~0ull, 0x7f, 0x80, 0xff, 0x7fff, 0x8000,
-                                               0x7fffffff, 0x80000000, 0xffffffff,
-                                               0x7fffffffffffffff, 0x8000000000000000});
-    case 1: return random.below(64);
-    case 2: return std::uint64_t{1} << random.below(64);
-    case 3: return random.next() >> random.below(64);
-    default: return random.next();
+    case 0:
+      return random.pick<std::uint64_t>({0, 1, 2, ~0ull, 0x7f, 0x80, 0xff, 0x7fff, 0x8000,
+                                         0x7fffffff, 0x80000000, 0xffffffff, 0x7fffffffffffffff,
+                                         0x8000000000000000});
+    case 1:
+      return random.below(64);
+    case 2:
+      return std::uint64_t{1} << random.below(64);
+    case 3:
+      return random.next() >> random.below(64);
+    default:
+      return random.next();
   }
 }
 
@@ -40,8 +45,7 @@ std::uint64_t interesting_double(Random& random) {
          0x47efffffe0000000, 0x3690000000000000});
   }
   const std::uint64_t bits = random.next();
-  return random.one_in(2) ? bits
-                          : (bits & 0x800fffffffffffff) | (0x3f8 + (bits >> 59 & 15)) << 52;
+  return random.one_in(2) ? bits : (bits & 0x800fffffffffffff) | (0x3f8 + (bits >> 59 & 15)) << 52;
 }
 
 void fill_floats(std::uint8_t* to, std::size_t bytes, Random& random) {
@@ -50,8 +54,7 @@ void fill_floats(std::uint8_t* to, std::size_t bytes, Random& random) {
     std::uint64_t value = random.next();
     if (!random.one_in(8)) {
       value = doubles ? interesting_double(random)
-                      : interesting_float(random) |
-                            std::uint64_t{interesting_float(random)} << 32;
+                      : interesting_float(random) | std::uint64_t{interesting_float(random)} << 32;
     }
     std::memcpy(to + i, &value, 8);
   }
@@ -61,16 +64,38 @@ void fill_x87_register(std::uint8_t* to, Random& random) {
   std::uint64_t significand = random.next() | std::uint64_t{1} << 63;
   auto exponent = static_cast<std::uint16_t>(0x3ff0 + random.below(32));
   switch (random.below(12)) {
-    case 0: significand = 0; exponent = 0; break;
-    case 1: significand = std::uint64_t{1} << 63; exponent = 0x7fff; break;
-    case 2: exponent = 0x7fff; break;
-    case 3: exponent = 0; significand >>= 1; break;
-    case 4: significand = std::uint64_t{1} << 63; exponent = 0x3fff; break;
-    case 5: exponent = static_cast<std::uint16_t>(random.next() & 0x7fff); break;
-    case 6: exponent = static_cast<std::uint16_t>(random.next() & 0x7fff);
-            significand = random.next(); break;
-    case 7: significand <<= 40; significand |= std::uint64_t{1} << 63; break;
-    default: break;
+    case 0:
+      significand = 0;
+      exponent = 0;
+      break;
+    case 1:
+      significand = std::uint64_t{1} << 63;
+      exponent = 0x7fff;
+      break;
+    case 2:
+      exponent = 0x7fff;
+      break;
+    case 3:
+      exponent = 0;
+      significand >>= 1;
+      break;
+    case 4:
+      significand = std::uint64_t{1} << 63;
+      exponent = 0x3fff;
+      break;
+    case 5:
+      exponent = static_cast<std::uint16_t>(random.next() & 0x7fff);
+      break;
+    case 6:
+      exponent = static_cast<std::uint16_t>(random.next() & 0x7fff);
+      significand = random.next();
+      break;
+    case 7:
+      significand <<= 40;
+      significand |= std::uint64_t{1} << 63;
+      break;
+    default:
+      break;
   }
   if (random.one_in(2)) exponent |= 0x8000;
   std::memset(to, 0, 16);
@@ -99,7 +124,8 @@ void fill_x87(State& state, bool quiet, Random& random) {
     valid = static_cast<std::uint8_t>(full << top | full >> (8 - top));
   }
   state.x87[4] = valid;
-  for (unsigned i = 0; i < 8; ++i) fill_x87_register(state.x87.data() + 32 + 16 * i, random);
+  for (unsigned i = 0; i < 8; ++i)
+    fill_x87_register(state.x87.data() + 32 + 16 * i, random);
 }
 
 std::uint32_t random_mxcsr(bool quiet, Random& random) {
@@ -115,7 +141,8 @@ std::uint32_t random_mxcsr(bool quiet, Random& random) {
 }
 
 void fill_state(State& state, bool quiet, Random& random) {
-  for (std::uint64_t& reg : state.gpr) reg = interesting(random);
+  for (std::uint64_t& reg : state.gpr)
+    reg = interesting(random);
   state.gpr[rsp] = stack_address + stack_bytes / 2 + 8 * random.below(64);
   if (random.one_in(24)) state.gpr[rsp] += random.below(8);
   state.rflags = 0x202 | (random.next() & 0x8d5);
@@ -127,15 +154,17 @@ void fill_state(State& state, bool quiet, Random& random) {
     std::memcpy(&state.data[i], &value, 8);
   }
   fill_floats(state.data.data() + 0x800, 0x400, random);
-  for (unsigned i = 0; i < 16; ++i) fill_x87_register(&state.data[0xc00 + 16 * i], random);
+  for (unsigned i = 0; i < 16; ++i)
+    fill_x87_register(&state.data[0xc00 + 16 * i], random);
   // Stack words that are addresses of the code, for RET.
   for (std::size_t i = 0; i < stack_bytes; i += 8) {
-    const std::uint64_t value = random.one_in(2) ? code_address + random.below(2 * page)
-                                                 : interesting(random);
+    const std::uint64_t value =
+        random.one_in(2) ? code_address + random.below(2 * page) : interesting(random);
     std::memcpy(&state.stack[i], &value, 8);
   }
   Random constants(1);
-  for (std::uint8_t& byte : state.constants) byte = static_cast<std::uint8_t>(constants.next());
+  for (std::uint8_t& byte : state.constants)
+    byte = static_cast<std::uint8_t>(constants.next());
 }
 
 // Where the memory operand shall lie.
@@ -144,17 +173,33 @@ std::uint64_t choose_address(std::size_t bytes, bool must_align, Random& random)
   const std::uint64_t floats = data_address + 0x800 + random.below(0x3f0);
   if (must_align) return inside & ~std::uint64_t{15};
   switch (random.below(40)) {
-    case 0: return hole_address + random.below(page);
-    case 1: return hole_address - 1 - random.below(bytes == 0 ? 1 : bytes);
-    case 2: return hole_address - bytes;
-    case 3: return constant_address + random.below(page - 128);
-    case 4: return data_address + page - random.below(16);
-    case 5: return data_address - 1 - random.below(bytes == 0 ? 1 : bytes);
-    case 6: return 0x8000000000000000 | random.next() >> 8;
-    case 7: case 8: case 9: return inside;
-    case 10: case 11: case 12: return floats;
-    case 13: case 14: return (data_address + 0xc00 + random.below(16) * 16);
-    default: return (random.one_in(2) ? inside : floats) & ~std::uint64_t{15};
+    case 0:
+      return hole_address + random.below(page);
+    case 1:
+      return hole_address - 1 - random.below(bytes == 0 ? 1 : bytes);
+    case 2:
+      return hole_address - bytes;
+    case 3:
+      return constant_address + random.below(page - 128);
+    case 4:
+      return data_address + page - random.below(16);
+    case 5:
+      return data_address - 1 - random.below(bytes == 0 ? 1 : bytes);
+    case 6:
+      return 0x8000000000000000 | random.next() >> 8;
+    case 7:
+    case 8:
+    case 9:
+      return inside;
+    case 10:
+    case 11:
+    case 12:
+      return floats;
+    case 13:
+    case 14:
+      return (data_address + 0xc00 + random.below(16) * 16);
+    default:
+      return (random.one_in(2) ? inside : floats) & ~std::uint64_t{15};
   }
 }
 
@@ -169,8 +214,7 @@ bool bit_offset_moves(const Decoded& d) {
     case ZYDIS_MNEMONIC_BTC:
     case ZYDIS_MNEMONIC_BTR:
     case ZYDIS_MNEMONIC_BTS:
-      return d.explicit_memory() != nullptr &&
-             d.operands[1].type == ZYDIS_OPERAND_TYPE_REGISTER;
+      return d.explicit_memory() != nullptr && d.operands[1].type == ZYDIS_OPERAND_TYPE_REGISTER;
     default:
       return false;
   }
@@ -222,8 +266,8 @@ void aim(Decoded& d, Case& test, Random& random) {
     if (!shifted || index != number_of(d.operands[1].reg.value)) {
       put(index, random.below(256) - 128);
     }
-    put(number_of(memory.base), rest - (narrow ? gpr[index] & 0xffffffff : gpr[index]) *
-                                           memory.scale);
+    put(number_of(memory.base),
+        rest - (narrow ? gpr[index] & 0xffffffff : gpr[index]) * memory.scale);
   }
 }
 
@@ -313,7 +357,8 @@ class ProgramWriter {
  public:
   explicit ProgramWriter(Case& test) : test_(test) {}
   void put(std::initializer_list<unsigned> bytes) {
-    for (const unsigned byte : bytes) test_.code[size_++] = static_cast<std::uint8_t>(byte);
+    for (const unsigned byte : bytes)
+      test_.code[size_++] = static_cast<std::uint8_t>(byte);
   }
   void put(std::span<const std::uint8_t> bytes) {
     std::ranges::copy(bytes, test_.code.begin() + static_cast<std::ptrdiff_t>(size_));
@@ -331,8 +376,8 @@ class ProgramWriter {
 };
 
 void put_random_instruction(const InstructionSource& source, ProgramWriter& out, Random& random) {
-  const Group group = random.pick({Group::integer, Group::integer, Group::integer, Group::sse,
-                                   Group::mmx});
+  const Group group =
+      random.pick({Group::integer, Group::integer, Group::integer, Group::sse, Group::mmx});
   const Decoded d = source.make_for_program(group, random);
   out.put(std::span(d.bytes).first(d.instruction.length));
   // What the instruction leaves undefined must not reach the comparison.

@@ -24,8 +24,8 @@ constexpr std::uint64_t kernel_base = 0xffff800000000000;
 
 constexpr std::uint64_t present = 1, writable = 2, user = 4, accessed = 0x20, dirty = 0x40,
                         large = 0x80;
-constexpr std::uint16_t kernel_code = 0x10, kernel_data = 0x18, user_data = 0x2b,
-                        user_code = 0x33, task = 0x40;
+constexpr std::uint16_t kernel_code = 0x10, kernel_data = 0x18, user_data = 0x2b, user_code = 0x33,
+                        task = 0x40;
 constexpr std::uint64_t handler_bytes = 16;
 constexpr std::uint8_t hlt = 0xf4;
 constexpr unsigned vectors = 32;
@@ -66,7 +66,8 @@ class GuestRunner::Impl {
     build_page_tables();
     build_tables();
     put_bytes(handlers, std::array<std::uint8_t, vectors * handler_bytes>{});
-    for (unsigned v = 0; v < vectors; ++v) put_bytes(handlers + v * handler_bytes, std::array{hlt});
+    for (unsigned v = 0; v < vectors; ++v)
+      put_bytes(handlers + v * handler_bytes, std::array{hlt});
   }
 
   void run(const Case& test, Outcome& outcome) {
@@ -127,12 +128,12 @@ class GuestRunner::Impl {
     put64(gdt + (user_data & ~7u), 0x00cff3000000ffff);
     put64(gdt + (user_code & ~7u), 0x00affb000000ffff);
     const std::uint64_t base = kernel_base + tss;
-    put64(gdt + task, 0x67 | (base & 0xffffff) << 16 | std::uint64_t{0x8b} << 40 |
-                          ((base >> 24) & 0xff) << 56);
+    put64(gdt + task,
+          0x67 | (base & 0xffffff) << 16 | std::uint64_t{0x8b} << 40 | ((base >> 24) & 0xff) << 56);
     put64(gdt + task + 8, base >> 32);
     const std::uint64_t stack = kernel_base + exception_stack_top;
-    put64(tss + 4, stack);       // RSP0
-    put64(tss + 0x24, stack);    // IST1
+    put64(tss + 4, stack);     // RSP0
+    put64(tss + 0x24, stack);  // IST1
     for (unsigned v = 0; v < vectors; ++v) {
       const std::uint64_t target = kernel_base + handlers + v * handler_bytes;
       // Interrupt gate, DPL 3 (so that INT3 works), IST1.
@@ -150,7 +151,8 @@ class GuestRunner::Impl {
     s.rflags = (test.start.rflags & flag_bits) | 0x202;
     const SegmentSnapshot data{test.kernel ? kernel_data : user_data, 0, 0xffffffff,
                                static_cast<std::uint16_t>(test.kernel ? 0xc093 : 0xc0f3)};
-    for (SegmentSnapshot& segment : s.segments) segment = data;
+    for (SegmentSnapshot& segment : s.segments)
+      segment = data;
     s.segments[1] = {test.kernel ? kernel_code : user_code, 0, 0xffffffff,
                      static_cast<std::uint16_t>(test.kernel ? 0xa09b : 0xa0fb)};
     s.segments[5].base = gs_base;
@@ -160,7 +162,7 @@ class GuestRunner::Impl {
     s.idtr = {kernel_base + idt, vectors * 16 - 1};
     s.cr0 = 0x80050033;
     s.cr3 = pml4;
-    s.cr4 = 0x620;  // PAE, OSFXSR, OSXMMEXCPT
+    s.cr4 = 0x620;   // PAE, OSFXSR, OSXMMEXCPT
     s.efer = 0xd01;  // SCE, LME, LMA, NXE
     std::memcpy(s.fpu.xmm.data(), test.start.xmm.data(), sizeof s.fpu.xmm);
     std::memcpy(s.fpu.x87.data(), test.start.x87.data(), test.start.x87.size());
@@ -174,8 +176,8 @@ class GuestRunner::Impl {
   RunExit execute(const Case& test) {
     if (test.kind == CaseKind::program) {
       // Ends with INT3, whose handler halts.
-      const Position limit = test.kernel ? Position{first_step + program_steps_max, 0}
-                                         : Position{first_step + 1, 0};
+      const Position limit =
+          test.kernel ? Position{first_step + program_steps_max, 0} : Position{first_step + 1, 0};
       for (std::uint64_t i = 0; i < program_steps_max; ++i) {
         const RunExit exit = cpu_.run(limit);
         if (exit != RunExit::limit || cpu_.position() >= limit) return exit;

@@ -28,12 +28,16 @@ bool is_integer(const Decoded& d) {
     case ZYDIS_ISA_SET_BMI1:
     case ZYDIS_ISA_SET_LZCNT:
       return d.instruction.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY && !has_prefix(d, 0x65);
-    case ZYDIS_ISA_SET_SSE42: return d.instruction.mnemonic == ZYDIS_MNEMONIC_CRC32;
-    case ZYDIS_ISA_SET_SSE2: return d.instruction.mnemonic == ZYDIS_MNEMONIC_MOVNTI;
+    case ZYDIS_ISA_SET_SSE42:
+      return d.instruction.mnemonic == ZYDIS_MNEMONIC_CRC32;
+    case ZYDIS_ISA_SET_SSE2:
+      return d.instruction.mnemonic == ZYDIS_MNEMONIC_MOVNTI;
     case ZYDIS_ISA_SET_POPCNT:
     case ZYDIS_ISA_SET_CMPXCHG16B:
-    case ZYDIS_ISA_SET_LAHF: return true;
-    default: break;
+    case ZYDIS_ISA_SET_LAHF:
+      return true;
+    default:
+      break;
   }
   switch (d.instruction.meta.category) {
     case ZYDIS_CATEGORY_BINARY:
@@ -69,12 +73,17 @@ bool is_stack(const Decoded& d) {
 // With an operand-size prefix vendors disagree on near branches.
 bool is_near_branch(const Decoded& d) {
   const ZydisBranchType type = d.instruction.meta.branch_type;
-  const bool near = type == ZYDIS_BRANCH_TYPE_SHORT || type == ZYDIS_BRANCH_TYPE_NEAR ||
-                    (d.instruction.meta.category == ZYDIS_CATEGORY_RET &&
-                     d.instruction.mnemonic == ZYDIS_MNEMONIC_RET &&
-                     type != ZYDIS_BRANCH_TYPE_FAR && d.instruction.opcode != 0xca &&
-                     d.instruction.opcode != 0xcb);
-  return near && !has_prefix(d, 0x66) && d.instruction.mnemonic != ZYDIS_MNEMONIC_XBEGIN &&
+  const bool near =
+      type == ZYDIS_BRANCH_TYPE_SHORT || type == ZYDIS_BRANCH_TYPE_NEAR ||
+      (d.instruction.meta.category == ZYDIS_CATEGORY_RET &&
+       d.instruction.mnemonic == ZYDIS_MNEMONIC_RET && type != ZYDIS_BRANCH_TYPE_FAR &&
+       d.instruction.opcode != 0xca && d.instruction.opcode != 0xcb);
+  // The same goes for a repeat prefix of LOOPE and LOOPNE: AMD takes the condition from it.
+  const bool odd_loop = (d.instruction.mnemonic == ZYDIS_MNEMONIC_LOOPE ||
+                         d.instruction.mnemonic == ZYDIS_MNEMONIC_LOOPNE) &&
+                        (has_prefix(d, 0xf2) || has_prefix(d, 0xf3));
+  return near && !odd_loop && !has_prefix(d, 0x66) &&
+         d.instruction.mnemonic != ZYDIS_MNEMONIC_XBEGIN &&
          d.instruction.mnemonic != ZYDIS_MNEMONIC_XEND;
 }
 
@@ -152,15 +161,21 @@ bool belongs(Group group, const Decoded& d) {
   switch (group) {
     case Group::integer:
       return is_integer(d) && !is_mmx(d);
-    case Group::stack: return is_stack(d);
-    case Group::branch: return is_near_branch(d);
-    case Group::string: return d.instruction.meta.category == ZYDIS_CATEGORY_STRINGOP;
+    case Group::stack:
+      return is_stack(d);
+    case Group::branch:
+      return is_near_branch(d);
+    case Group::string:
+      return d.instruction.meta.category == ZYDIS_CATEGORY_STRINGOP;
     case Group::x87:
       return d.instruction.meta.category == ZYDIS_CATEGORY_X87_ALU ||
              d.instruction.meta.category == ZYDIS_CATEGORY_FCMOV;
-    case Group::mmx: return is_mmx(d);
-    case Group::sse: return is_sse_set(d.instruction.meta.isa_set) && !is_mmx(d);
-    case Group::absent: return is_absent(d);
+    case Group::mmx:
+      return is_mmx(d);
+    case Group::sse:
+      return is_sse_set(d.instruction.meta.isa_set) && !is_mmx(d);
+    case Group::absent:
+      return is_absent(d);
   }
   return false;
 }
@@ -233,6 +248,20 @@ void put_opcode(Bytes& out, Group group, Random& random) {
   }
 }
 
+// The decoder takes a bare displacement for R13D where REX.B and an address-size prefix are there.
+void correct_base(Decoded& d) {
+  const auto& raw = d.instruction.raw;
+  if (raw.sib.offset == 0 || raw.modrm.mod != 0 || raw.sib.base != 5) return;
+  for (ZydisDecodedOperand& operand : d.operands) {
+    if (operand.type != ZYDIS_OPERAND_TYPE_MEMORY || operand.mem.base != ZYDIS_REGISTER_R13D ||
+        operand.visibility != ZYDIS_OPERAND_VISIBILITY_EXPLICIT) {
+      continue;
+    }
+    operand.mem.base = ZYDIS_REGISTER_NONE;
+    operand.mem.disp.value = raw.disp.value;
+  }
+}
+
 }  // namespace
 
 const ZydisDecodedOperand* Decoded::explicit_memory() const {
@@ -246,8 +275,8 @@ const ZydisDecodedOperand* Decoded::explicit_memory() const {
 }
 
 InstructionSource::InstructionSource() {
-  NM_CHECK(ZYAN_SUCCESS(
-      ZydisDecoderInit(&decoder_, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64)));
+  NM_CHECK(
+      ZYAN_SUCCESS(ZydisDecoderInit(&decoder_, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64)));
 }
 
 bool InstructionSource::decode(std::span<const std::uint8_t> bytes, Decoded& decoded) const {
@@ -256,6 +285,7 @@ bool InstructionSource::decode(std::span<const std::uint8_t> bytes, Decoded& dec
     return false;
   }
   std::ranges::copy(bytes.first(decoded.instruction.length), decoded.bytes.begin());
+  correct_base(decoded);
   return true;
 }
 
@@ -265,7 +295,8 @@ bool InstructionSource::attempt(Group group, Random& random, bool for_program,
   put_prefixes(out, group, random);
   put_opcode(out, group, random);
   const std::size_t modrm = out.size;
-  while (out.size < 15) out.put(random.one_in(4) ? 0 : random.next());
+  while (out.size < 15)
+    out.put(random.one_in(4) ? 0 : random.next());
   if (for_program && random.one_in(2)) {
     out.bytes[modrm] = static_cast<std::uint8_t>(0x83 | (out.bytes[modrm] & 0x38));
     const std::uint64_t displacement = random.below(data_bytes / 16 - 8) * 16;
@@ -294,8 +325,8 @@ bool fits_program(const Decoded& d) {
     if (operand.type == ZYDIS_OPERAND_TYPE_MEMORY) {
       const auto& memory = operand.mem;
       const bool address_only = memory.type == ZYDIS_MEMOP_TYPE_AGEN;
-      const bool fixed = memory.base == ZYDIS_REGISTER_RBX &&
-                         memory.index == ZYDIS_REGISTER_NONE && memory.disp.value >= 0 &&
+      const bool fixed = memory.base == ZYDIS_REGISTER_RBX && memory.index == ZYDIS_REGISTER_NONE &&
+                         memory.disp.value >= 0 &&
                          memory.disp.value < static_cast<std::int64_t>(data_bytes - 128);
       if (!address_only && !fixed) return false;
     }

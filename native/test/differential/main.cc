@@ -3,7 +3,6 @@
 // agree. A case is a function of the seed, the group and its index; a failure prints all three and
 // the command that shows it again.
 #include <CLI/CLI.hpp>
-
 #include <cstdio>
 #include <map>
 #include <memory>
@@ -23,7 +22,7 @@ namespace {
 
 struct Options {
   std::uint64_t seed = 1;
-  std::uint64_t cases = 4000;     // of each group
+  std::uint64_t cases = 4000;  // of each group
   std::uint64_t programs = 2000;
   std::string only_group;
   std::int64_t only_index = -1;
@@ -136,7 +135,7 @@ class Session {
     ++tally.run;
     ++mnemonic.run;
     const std::string text =
-        native != nullptr ? differences(test, *expected, *actual)
+        native != nullptr ? differences(*expected, *actual)
         : actual->vector == undefined_instruction
             ? ""
             : "    vector: expected 6, got " + std::to_string(actual->vector) + "\n";

@@ -101,8 +101,8 @@ void store(const Case& test, Outcome& outcome, const mcontext_t& context) {
   outcome.vector = static_cast<int>(context.gregs[REG_TRAPNO]);
   outcome.error_code = static_cast<std::uint64_t>(context.gregs[REG_ERR]);
   outcome.fault_address = static_cast<std::uint64_t>(context.gregs[REG_CR2]);
-  const bool guard = outcome.vector == breakpoint_vector &&
-                     end.rip == test.start.rip + test.length + 1;
+  const bool guard =
+      outcome.vector == breakpoint_vector && end.rip == test.start.rip + test.length + 1;
   if (guard) {
     end.rip -= 1;
     outcome.vector = no_vector;
@@ -123,8 +123,8 @@ void on_signal(int, siginfo_t*, void* context) {
 }
 
 void map_at(std::uint64_t address, std::size_t bytes, int protection) {
-  void* got = mmap(at(address), bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
-                   -1, 0);
+  void* got = mmap(at(address), bytes, protection,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
   NM_CHECK(got == at(address));
 }
 
@@ -139,8 +139,8 @@ void prepare_sandbox(const Case& any) {
   NM_CHECK(syscall(SYS_arch_prctl, ARCH_SET_GS, gs_base) == 0);
   stack_t stack{};
   stack.ss_size = signal_stack_bytes;
-  stack.ss_sp = mmap(nullptr, signal_stack_bytes, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  stack.ss_sp =
+      mmap(nullptr, signal_stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   NM_CHECK(stack.ss_sp != MAP_FAILED && sigaltstack(&stack, nullptr) == 0);
   struct sigaction action {};
   action.sa_sigaction = on_signal;
@@ -169,8 +169,8 @@ void prepare_sandbox(const Case& any) {
 }  // namespace
 
 NativeRunner::NativeRunner() {
-  void* memory = mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE,
-                      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  void* memory =
+      mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   NM_CHECK(memory != MAP_FAILED);
   shared_ = static_cast<Shared*>(memory);
 }
@@ -181,9 +181,7 @@ NativeRunner::~NativeRunner() {
 }
 
 Case& NativeRunner::input(std::size_t index) { return shared_->cases.at(index); }
-const Outcome& NativeRunner::output(std::size_t index) const {
-  return shared_->outcomes.at(index);
-}
+const Outcome& NativeRunner::output(std::size_t index) const { return shared_->outcomes.at(index); }
 
 void NativeRunner::start() {
   int request[2], answer[2];
@@ -221,8 +219,8 @@ void NativeRunner::run(std::size_t count) {
     char byte = 1;
     bool finished = write(to_child_, &byte, 1) == 1;
     pollfd waiting{from_child_, POLLIN, 0};
-    finished = finished && poll(&waiting, 1, batch_timeout_ms) == 1 &&
-               read(from_child_, &byte, 1) == 1;
+    finished =
+        finished && poll(&waiting, 1, batch_timeout_ms) == 1 && read(from_child_, &byte, 1) == 1;
     if (finished) return;
     stop();
     shared_->outcomes.at(shared_->current).vector = did_not_end;

@@ -13,8 +13,8 @@ constexpr std::uint64_t status = 0x8d5;
 
 bool StubRunner::run(const Case& test, const Decoded& d, Outcome& outcome) {
   if (cache_.full()) cache_.clear();
-  const Stub* stub = cache_.find_or_make(
-      d.instruction, d.all_operands(), std::span(d.bytes).first(d.instruction.length));
+  const Stub* stub = cache_.find_or_make(d.instruction, d.all_operands(),
+                                         std::span(d.bytes).first(d.instruction.length));
   if (stub == nullptr) return false;
   outcome.end = test.start;
   State& end = outcome.end;
@@ -41,8 +41,7 @@ bool StubRunner::run(const Case& test, const Decoded& d, Outcome& outcome) {
   std::memcpy(end.x87.data(), fpu.x87.data(), end.x87.size());
   end.mxcsr = fpu.mxcsr;
   end.rflags &= status;
-  const bool faulted =
-      result == StubResult::simd_exception || result == StubResult::x87_exception;
+  const bool faulted = result == StubResult::simd_exception || result == StubResult::x87_exception;
   end.rip = test.start.rip + (faulted ? 0 : test.length);
   outcome.vector = !faulted ? no_vector : result == StubResult::simd_exception ? 19 : 16;
   outcome.error_code = 0;
