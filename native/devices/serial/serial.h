@@ -1,6 +1,6 @@
 // A 16550A UART at COM1 as the guest's console. What the guest transmits leaves at once; what is
-// typed waits in a bounded queue and enters the receive FIFO at the speed the guest set, so that a
-// pasted megabyte does not overrun a driver that was written for a real line. The other end of the
+// typed waits in a bounded queue and enters the receive FIFO at the speed of a fast line, so that a
+// pasted megabyte does not overrun a driver that was written for a real one. The other end of the
 // line honours RTS: while the guest holds it low, input stays in the queue.
 #pragma once
 
