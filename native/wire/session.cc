@@ -169,6 +169,7 @@ Session::Outcome Session::on(const StopFrame&) {
 }
 
 Session::Outcome Session::on(const CommittedFrame& committed) {
+  if (state_ == State::diverged) return {};  // it stopped counting
   if (committed.chunk >= next_chunk()) {
     return std::unexpected("Cannot take chunk " + std::to_string(committed.chunk) +
                            " as committed: there is none");
