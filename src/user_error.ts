@@ -23,8 +23,10 @@ export interface Refusal {
 
 /** `cannot("run VM", "web", {why, remedy})` reads: Cannot run VM "web": why; remedy. */
 export function cannot(verb: string, thing: string, refusal: Refusal): UserError {
-  const remedy = refusal.remedy === undefined ? "" : `; ${refusal.remedy}`;
   const why = oneLine(refusal.why);
+  // What came from deeper down may name a remedy already.
+  const said = refusal.remedy === undefined || why.includes(";");
+  const remedy = said ? "" : `; ${refusal.remedy}`;
   return new UserError(`Cannot ${verb} "${thing}": ${why}${remedy}`, {
     kind: refusal.kind ?? "refused",
   });

@@ -1,9 +1,10 @@
 /** Starts this very command again in the background, and waits until its node answers. */
 import { spawn } from "node:child_process";
-import { mkdirSync, openSync, readFileSync, statSync } from "node:fs";
+import { openSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { ApiClient, NodeGoneError } from "../api/client.ts";
 import { isSingleExecutable } from "../assets.ts";
+import { makePrivateDirectory } from "../private_directory.ts";
 import { cannot } from "../user_error.ts";
 import { print } from "./output.ts";
 
@@ -17,7 +18,7 @@ export function selfCommand(): { readonly file: string; readonly args: readonly 
 }
 
 export async function detach(dataDir: string): Promise<void> {
-  mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+  makePrivateDirectory(dataDir);
   const outPath = join(dataDir, "up.out");
   const out = openSync(outPath, "a", 0o600);
   const before = statSync(outPath).size;

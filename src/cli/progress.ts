@@ -9,7 +9,7 @@ export interface Progress {
   end(): void;
 }
 
-/** On a terminal one line that changes; elsewhere each step as a line of its own. */
+/** On a terminal one line that changes; elsewhere nothing, so that errors stand alone. */
 export function startProgress(): Progress {
   const terminal = process.stderr.isTTY === true;
   const began = performance.now();
@@ -27,7 +27,6 @@ export function startProgress(): Progress {
   return {
     say: (next) => {
       text = next;
-      if (!terminal && performance.now() - began >= firstMs) process.stderr.write(`${next}\n`);
     },
     end: () => {
       if (timer !== null) clearInterval(timer);

@@ -2,13 +2,13 @@
  * One node: composes the mesh, the VMs held here and the local API, and ends them in order. Must
  * never block its thread: heartbeats of all groups live on it.
  */
-import { accessSync, constants, mkdirSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { cpus, totalmem } from "node:os";
 import { join } from "node:path";
 import { type Mesh, openMesh } from "../../mesh/mod.ts";
 import { type ApiServer, startApi } from "../api/server.ts";
 import { assetPath, storageWorker } from "../assets.ts";
-import { cannot, oneLine } from "../user_error.ts";
+import { makePrivateDirectory } from "../private_directory.ts";
 import { version } from "../version.ts";
 import { VmmProcess, type VmmFactory } from "../vm/vmm_process.ts";
 import { openNodeLog, type NodeLog } from "./node_log.ts";
@@ -41,7 +41,8 @@ export interface Daemon {
 }
 
 export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
-  const log = openNodeLog(prepareDirectory(options.dataDir));
+  makePrivateDirectory(options.dataDir);
+  const log = openNodeLog(join(options.dataDir, "node.log"));
   const ends: (() => unknown)[] = [() => log.close()];
   try {
     const mesh = await open(options, log);
@@ -51,18 +52,6 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     await endAll(ends);
     throw error;
   }
-}
-
-/** The log's place, in a directory that only its owner can enter. */
-function prepareDirectory(path: string): string {
-  try {
-    mkdirSync(path, { recursive: true, mode: 0o700 });
-    accessSync(path, constants.W_OK | constants.X_OK);
-  } catch (error) {
-    const remedy = "give another directory with --data";
-    throw cannot("use data directory", path, { why: oneLine(error), remedy });
-  }
-  return join(path, "node.log");
 }
 
 function open(options: DaemonOptions, log: NodeLog): Promise<Mesh> {

@@ -170,7 +170,7 @@ export class VmCreator {
       }
       await this.#abandon(spec);
     }
-    const why = `nodes refused it (${refusals.join("; ")})`;
+    const why = `nodes refused it (${refusals.join(", ")})`;
     throw cannot("run VM", request.name, { why, remedy: "see: node-mesh nodes" });
   }
 
@@ -315,7 +315,7 @@ function tooFew(
 ): Refusal {
   const { copies, witnesses } = request;
   const wanted = copies + witnesses;
-  const said = found.refusals.length === 0 ? "" : ` (${found.refusals.join("; ")})`;
+  const said = found.refusals.length === 0 ? "" : ` (${found.refusals.join(", ")})`;
   const size = `${copies} ${copies === 1 ? "copy" : "copies"}, ${witnesses} ${
     witnesses === 1 ? "witness" : "witnesses"
   }`;

@@ -3,7 +3,7 @@
  * supervisor's life can be put in any order by a test.
  */
 import type { Entry, Group, GroupHandler, Member, RoleState, SoftState } from "../../mesh/mod.ts";
-import { crc32c } from "../log/_crc32c.ts";
+import { crc32c } from "../log/crc32c.ts";
 import type { Vmm, VmmHandlers } from "./vmm_process.ts";
 import type { VmmMessage, VmmStart } from "./vmm_messages.ts";
 import type { VmSpec } from "./vm_spec.ts";

@@ -165,7 +165,6 @@ export class VmSupervisor implements GroupHandler {
 
   /** Presses the power button for good: recorded, and so every copy ends. */
   stopGuest(): void {
-    if (this.#end !== null) return;
     this.#livingCopy().stopGuest();
   }
 
