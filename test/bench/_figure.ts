@@ -12,6 +12,13 @@ export interface Figure {
   readonly note?: string;
 }
 
+/** Columns alone, without rules between the rows. */
+const plainCharacters = Object.fromEntries(
+  ["top", "bottom", "left", "right", "mid"].flatMap((edge) =>
+    ["", "-mid", "-left", "-right"].map((corner) => [`${edge}${corner}`, ""]),
+  ),
+);
+
 export function withinBound(figure: Figure): boolean {
   return figure.bound === null || figure.value <= figure.bound;
 }
@@ -19,7 +26,8 @@ export function withinBound(figure: Figure): boolean {
 export function figureTable(figures: readonly Figure[]): string {
   const table = new Table({
     head: ["figure", "value", "bound", "", "spread"],
-    style: { head: [] },
+    chars: { ...plainCharacters, middle: "" },
+    style: { head: [], border: [], "padding-left": 0, "padding-right": 2 },
   });
   for (const figure of figures) {
     table.push([
