@@ -70,7 +70,7 @@ export async function ensurePackages(wanted: readonly string[]): Promise<void> {
   }
 }
 
-/** A third-party source that cannot be reached must not stop us: the install then says what lacks. */
+/** A third-party source that cannot be reached must not stop us: the install says what lacks. */
 async function updateLists(env: Readonly<Record<string, string>>): Promise<void> {
   try {
     capture(["apt-get", "update", "-qq"], { env });

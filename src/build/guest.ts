@@ -32,7 +32,7 @@ export function debianBusybox(): string {
 
 const emptyDirectories = ["dev", "proc", "root", "run", "sys", "tmp"];
 
-/** What every busybox guest has: the program itself with a link for each applet, and mount points. */
+/** What every busybox guest has: the program, a link for each applet, and mount points. */
 export function busyboxEntries(): CpioEntry[] {
   const busybox = debianBusybox();
   const applets = capture([busybox, "--list"]).split("\n");

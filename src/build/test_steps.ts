@@ -37,7 +37,7 @@ export function testFiles(suite: Suite, filter: string): string[] {
   return found.filter((file) => suiteOf(file) === suite && file.includes(filter)).sort();
 }
 
-/** Integration tests start whole nodes and guests: one file at a time, so that they do not starve. */
+/** Integration tests start whole nodes and guests: one file at a time, or they would starve. */
 const concurrency: Record<Suite, number> = {
   unit: availableParallelism(),
   simulation: availableParallelism(),

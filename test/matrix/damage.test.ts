@@ -14,7 +14,7 @@ import { type Recorded, record } from "./_round_trip.ts";
 
 const randomCuts = 12;
 const flippedBits = 60;
-/** Replaying a boot takes a second: so many of its boundaries are tried, first and last included. */
+/** Replaying a boot takes a second: so many of its boundaries are tried, both ends included. */
 const boundariesTried = 14;
 
 interface Damaged {

@@ -33,7 +33,7 @@ export function includesOf(file: string): Edge[] {
   }));
 }
 
-/** One cycle along edges among `files`, as a list that ends where it began; null if there is none. */
+/** One cycle along edges among `files`, as a list that ends where it began; null if none. */
 export function findCycle(files: readonly string[], edgesOf: (file: string) => Edge[]) {
   const state = new Map<string, "open" | "done">();
   const path: string[] = [];

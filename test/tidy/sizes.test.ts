@@ -37,9 +37,9 @@ test("lines are at most 100 columns wide", () => {
   assert.deepEqual(wrong, []);
 });
 
-/** A long address or string has no place to break. */
+/** A long address, string or pattern has no place to break. */
 function isUnbreakable(line: string): boolean {
-  return /https?:\/\/\S{60,}/.test(line) || /"[^"]{90,}"/.test(line) || /`[^`]{90,}`/.test(line);
+  return /https?:\/\/\S{60,}|["`][^"`]{60,}["`]|^\s*\/.{90,}\/;$/.test(line);
 }
 
 interface FunctionSpan {
