@@ -104,26 +104,26 @@ void system_write(Core* c, const Insn* i, u64 va, const void* from, unsigned siz
 
 // Fast/slow access inside a handler template with a last parameter kSlow; `slow_twin` is the same
 // handler with kSlow = true.
-#define NM_LOAD(Type, name, va, slow_twin)                                          \
-  Type name;                                                                        \
-  if constexpr (kSlow) {                                                            \
-    name = slow_load<Type>(c, i, va);                                               \
-  } else {                                                                          \
-    u8* name##_at;                                                                  \
-    if (!tlb_hit<sizeof(Type)>(c->tlb_read, va, name##_at)) [[unlikely]] {          \
-      return slow_twin(c, i);                                                       \
-    }                                                                               \
-    name = *reinterpret_cast<const Type*>(name##_at);                               \
+#define NM_LOAD(Type, name, va, slow_twin)                                 \
+  Type name;                                                               \
+  if constexpr (kSlow) {                                                   \
+    name = slow_load<Type>(c, i, va);                                      \
+  } else {                                                                 \
+    u8* name##_at;                                                         \
+    if (!tlb_hit<sizeof(Type)>(c->tlb_read, va, name##_at)) [[unlikely]] { \
+      return slow_twin(c, i);                                              \
+    }                                                                      \
+    name = *reinterpret_cast<const Type*>(name##_at);                      \
   }
-#define NM_STORE(Type, va, value, slow_twin)                                        \
-  if constexpr (kSlow) {                                                            \
-    slow_store<Type>(c, i, va, value);                                              \
-  } else {                                                                          \
-    u8* stored_at;                                                                  \
-    if (!tlb_hit<sizeof(Type)>(c->tlb_write, va, stored_at)) [[unlikely]] {         \
-      return slow_twin(c, i);                                                       \
-    }                                                                               \
-    *reinterpret_cast<Type*>(stored_at) = (value);                                  \
+#define NM_STORE(Type, va, value, slow_twin)                                \
+  if constexpr (kSlow) {                                                    \
+    slow_store<Type>(c, i, va, value);                                      \
+  } else {                                                                  \
+    u8* stored_at;                                                          \
+    if (!tlb_hit<sizeof(Type)>(c->tlb_write, va, stored_at)) [[unlikely]] { \
+      return slow_twin(c, i);                                               \
+    }                                                                       \
+    *reinterpret_cast<Type*>(stored_at) = (value);                          \
   }
 
 // Going on to the next instruction. Sanitized builds cannot rely on tail calls: there the run loop
@@ -135,10 +135,10 @@ void system_write(Core* c, const Insn* i, u64 va, const void* from, unsigned siz
     return;                   \
   } while (0)
 #else
-#define NM_GO(target)                      \
-  do {                                     \
-    const Insn* go_target = (target);      \
-    return go_target->fn(c, go_target);    \
+#define NM_GO(target)                   \
+  do {                                  \
+    const Insn* go_target = (target);   \
+    return go_target->fn(c, go_target); \
   } while (0)
 #endif
 #define NM_NEXT NM_GO(i + 1)

@@ -15,18 +15,18 @@ u64 block_bytes(unsigned slots) {
 }
 
 Block* allocate_block(unsigned slots) {
-  void* at = ::operator new(block_bytes(slots), std::align_val_t{alignof(Block)});
+  void* at = ::operator new (block_bytes(slots), std::align_val_t{alignof(Block)});
   return new (at) Block;
 }
 
 void free_block(Block* block) {
-  ::operator delete(static_cast<void*>(block), std::align_val_t{alignof(Block)});
+  ::operator delete (static_cast<void*>(block), std::align_val_t{alignof(Block)});
 }
 
 // What the first instruction of a killed block becomes.
 void leave_dead_block(Core* c, const Insn* i) {
-  const auto* block = reinterpret_cast<const Block*>(reinterpret_cast<const u8*>(i) -
-                                                     offsetof(Block, insns));
+  const auto* block =
+      reinterpret_cast<const Block*>(reinterpret_cast<const u8*>(i) - offsetof(Block, insns));
   c->icount -= block->count;
   c->rip = c->page_va + block->offset;
   NM_LEAVE;
@@ -51,7 +51,8 @@ BlockCache::~BlockCache() {
 
 Block* BlockCache::lookup(u64 pa, u8 mode) const {
   Block* block = buckets_[bucket(pa, mode)];
-  while (block != nullptr && (block->pa != pa || block->mode != mode)) block = block->hash_next;
+  while (block != nullptr && (block->pa != pa || block->mode != mode))
+    block = block->hash_next;
   return block;
 }
 
@@ -107,8 +108,7 @@ Block* BlockCache::make(u64 va, u64 gfn, u8 mode, bool may_cross) {
   block->slots = decoded.slots;
   block->pa = gfn << 12 | offset;
   block->second_gfn = second;
-  std::memcpy(static_cast<void*>(block->insns), decoded.insns.data(),
-              decoded.slots * sizeof(Insn));
+  std::memcpy(static_cast<void*>(block->insns), decoded.insns.data(), decoded.slots * sizeof(Insn));
   live_bytes_ += block_bytes(decoded.slots);
   Block*& head = buckets_[bucket(block->pa, mode)];
   block->hash_next = head;
@@ -135,7 +135,8 @@ bool BlockCache::holds_code(u64 gfn, u64 offset, u64 size) const {
 void BlockCache::kill(Block* block) {
   if (block->dead) return;
   Block** at = &buckets_[bucket(block->pa, block->mode)];
-  while (*at != block) at = &(*at)->hash_next;
+  while (*at != block)
+    at = &(*at)->hash_next;
   *at = block->hash_next;
   block->dead = true;
   block->insns[0].fn = leave_dead_block;
@@ -151,7 +152,8 @@ void BlockCache::kill_page(u64 gfn) {
   pages_.erase(found);
   core_.mmu->unmark_code(gfn);
   for (Block* block : blocks) {
-    // A block across two pages is listed in both: take it off the other list before it can be freed.
+    // A block across two pages is listed in both: take it off the other list before it can be
+    // freed.
     if (block->second_gfn != 0) {
       const u64 first_gfn = block->pa >> 12;
       const u64 other = first_gfn == gfn ? block->second_gfn - 1 : first_gfn;
@@ -168,7 +170,8 @@ void BlockCache::kill_page(u64 gfn) {
 }
 
 void BlockCache::kill_everything() {
-  while (!pages_.empty()) kill_page(pages_.begin()->first);
+  while (!pages_.empty())
+    kill_page(pages_.begin()->first);
 }
 
 // The stub cache may only be emptied when no block can run a stub any more; a handler that makes a
@@ -185,7 +188,8 @@ void BlockCache::collect() {
   for (auto& [gfn, page] : pages_) {
     std::erase_if(page.blocks, [](const Block* block) { return block->dead; });
   }
-  for (Block* block : killed_) free_block(block);
+  for (Block* block : killed_)
+    free_block(block);
   killed_.clear();
   killed_bytes_ = 0;
 }

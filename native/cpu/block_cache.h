@@ -17,11 +17,11 @@ class BlockCache {
   BlockCache(Core& core, GuestMemory& memory);
   ~BlockCache();
 
-  // The block that starts at linear address `va`; fetch faults unwind. A single block holds just one
-  // instruction and is for the run loop alone.
+  // The block that starts at linear address `va`; fetch faults unwind. A single block holds just
+  // one instruction and is for the run loop alone.
   Block* find(u64 va, bool single);
-  // The block at `offset` of the page that `va` lies in, for a link from inside that page; null when
-  // it cannot be linked.
+  // The block at `offset` of the page that `va` lies in, for a link from inside that page; null
+  // when it cannot be linked.
   Block* link_target(u64 va);
 
   bool holds_code(u64 gfn, u64 offset, u64 size) const;
@@ -47,7 +47,9 @@ class BlockCache {
   void cover(u64 gfn, u64 first, u64 size, Block* block);
   void kill(Block* block);
   void drop_all();
-  static u64 bucket(u64 pa, u8 mode) { return ((pa ^ (pa >> 17)) + mode * 0x4321u) & (bucket_count - 1); }
+  static u64 bucket(u64 pa, u8 mode) {
+    return ((pa ^ (pa >> 17)) + mode * 0x4321u) & (bucket_count - 1);
+  }
 
   Core& core_;
   GuestMemory& memory_;
@@ -59,8 +61,6 @@ class BlockCache {
   u64 live_bytes_ = 0;
 };
 
-inline JumpEntry* jump_entry(const Core* c, u64 va) {
-  return &c->jumps[jump_slot(va)];
-}
+inline JumpEntry* jump_entry(const Core* c, u64 va) { return &c->jumps[jump_slot(va)]; }
 
 }  // namespace node_mesh

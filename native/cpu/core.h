@@ -39,7 +39,7 @@ inline constexpr u64 system_bits = tf | interrupt | df | iopl | nt | rf | ac | i
 namespace cr0 {
 inline constexpr u64 pe = 1, mp = 2, em = 4, ts = 8, et = 0x10, ne = 0x20, wp = 0x10000;
 inline constexpr u64 am = 0x40000, nw = 0x20000000, cd = 0x40000000, pg = 0x80000000;
-}
+}  // namespace cr0
 namespace cr4 {
 inline constexpr u64 tsd = 4, de = 8, pse = 0x10, pae = 0x20, pge = 0x80, pce = 0x100;
 inline constexpr u64 osfxsr = 0x200, osxmmexcpt = 0x400;
@@ -51,7 +51,7 @@ inline constexpr u64 sce = 1, lme = 0x100, lma = 0x400, nxe = 0x800;
 namespace vector {
 inline constexpr u8 de = 0, db = 1, nmi = 2, bp = 3, of = 4, br = 5, ud = 6, nm = 7, df = 8;
 inline constexpr u8 ts = 10, np = 11, ss = 12, gp = 13, pf = 14, mf = 16, ac = 17, xm = 19;
-}
+}  // namespace vector
 
 struct TlbEntry {
   u64 tag = no_address;  // virtual page
@@ -78,6 +78,7 @@ struct PendingEvent {
   bool has_error = false;
   u32 error = 0;
   u64 cr2 = 0;
+  u8 length = 0;  // the event is behind an instruction of this many bytes, at RIP until delivered
 };
 
 // Why control came back to the run loop through unwind().
@@ -92,7 +93,7 @@ struct Core {
   u64 seg_base[segment_count] = {};
 
   // Hot.
-  u64 icount = 0;             // the active counter: steps, or user_steps at CPL 3
+  u64 icount = 0;              // the active counter: steps, or user_steps at CPL 3
   std::atomic<u64> event = 0;  // blocks are entered only while icount stays <= event
   TlbEntry* tlb_read = nullptr;
   TlbEntry* tlb_write = nullptr;
@@ -120,12 +121,12 @@ struct Core {
   u64 tsc_offset = 0, tsc_aux = 0, pat = 0, misc_enable = 0;
   u64 sysenter_cs = 0, sysenter_esp = 0, sysenter_eip = 0;
 
-  u64 in_flight = 0;         // instructions counted but not retired, during a bus access
-  u64 stretch_steps = 0;     // at CPL 3: steps before the current stretch
+  u64 in_flight = 0;          // instructions counted but not retired, during a bus access
+  u64 stretch_steps = 0;      // at CPL 3: steps before the current stretch
   u64 shadow_at = no_shadow;  // icount at which no interrupt is taken (after STI, MOV SS)
   bool halted = false;
   bool interrupt_line = false;
-  bool stepping = false;       // TF or debug registers: one instruction at a time
+  bool stepping = false;        // TF or debug registers: one instruction at a time
   bool run_alone_next = false;  // the next instruction must run alone
   u64 debug_hits = 0;           // DR6 bits of data breakpoints hit by the running instruction
   std::atomic<bool> stop_requested = false;
@@ -150,8 +151,8 @@ struct Core {
   u64 steps_before(const Insn* i) const {
     return user() ? stretch_steps : icount - (i == nullptr ? 0 : i->left);
   }
-  // Around a call of the bus by instruction `i`: the position is exact meanwhile, and afterwards the
-  // run may have to end because the machine wants to compute its deadlines anew.
+  // Around a call of the bus by instruction `i`: the position is exact meanwhile, and afterwards
+  // the run may have to end because the machine wants to compute its deadlines anew.
   void begin_bus_access(const Insn* i) { in_flight = i == nullptr ? 0 : i->left; }
   void end_bus_access() {
     in_flight = 0;

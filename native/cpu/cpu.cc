@@ -156,11 +156,11 @@ std::string Cpu::report() const {
                                           "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
   const auto number = [](u64 value) { return static_cast<unsigned long long>(value); };
   const Position at = c.position();
-  std::string text = format_text("%s at position (%llu, %llu), cpl %u\nrip %016llx rflags %08llx",
-                                 c.unsupported_reason.empty() ? "stopped"
-                                                              : c.unsupported_reason.c_str(),
-                                 number(at.steps), number(at.user_steps), unsigned{c.cpl},
-                                 number(c.architectural_ip(c.rip)), number(c.read_rflags()));
+  std::string text =
+      format_text("%s at position (%llu, %llu), cpl %u\nrip %016llx rflags %08llx",
+                  c.unsupported_reason.empty() ? "stopped" : c.unsupported_reason.c_str(),
+                  number(at.steps), number(at.user_steps), unsigned{c.cpl},
+                  number(c.architectural_ip(c.rip)), number(c.read_rflags()));
   for (unsigned index = 0; index < 16; ++index) {
     text += format_text("%s%-3s %016llx", index % 4 == 0 ? "\n" : "  ", names[index],
                         number(c.gpr[index]));

@@ -18,8 +18,8 @@ namespace node_mesh {
 
 // Why `Cpu::run` came back. The state is always that of a clean instruction boundary.
 enum class RunExit : std::uint8_t {
-  limit,         // `position() == limit` (or the first boundary past it, for a trap out of user mode)
-  halted,        // HLT retired and no interrupt can be delivered now
+  limit,   // `position() == limit` (or the first boundary past it, for a trap out of user mode)
+  halted,  // HLT retired and no interrupt can be delivered now
   rescheduled,   // a device asked for the deadlines to be computed anew (Bus::reschedule_requested)
   time_read,     // the next instruction reads time and Bus::time_sync_due() said yes
   kicked,        // request_stop() was called

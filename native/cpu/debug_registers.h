@@ -1,5 +1,5 @@
-// Hardware breakpoints: DR0-DR3 under DR7. While any is enabled the run loop goes one instruction at
-// a time and no data access takes the fast path, so both kinds are seen exactly.
+// Hardware breakpoints: DR0-DR3 under DR7. While any is enabled the run loop goes one instruction
+// at a time and no data access takes the fast path, so both kinds are seen exactly.
 #pragma once
 
 #include "cpu/core.h"

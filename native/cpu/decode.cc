@@ -36,12 +36,18 @@ const SelectorTable& selector_table() {
 
 unsigned segment_index(ZydisRegister reg) {
   switch (reg) {
-    case ZYDIS_REGISTER_ES: return seg_es;
-    case ZYDIS_REGISTER_CS: return seg_cs;
-    case ZYDIS_REGISTER_SS: return seg_ss;
-    case ZYDIS_REGISTER_FS: return seg_fs;
-    case ZYDIS_REGISTER_GS: return seg_gs;
-    default: return seg_ds;
+    case ZYDIS_REGISTER_ES:
+      return seg_es;
+    case ZYDIS_REGISTER_CS:
+      return seg_cs;
+    case ZYDIS_REGISTER_SS:
+      return seg_ss;
+    case ZYDIS_REGISTER_FS:
+      return seg_fs;
+    case ZYDIS_REGISTER_GS:
+      return seg_gs;
+    default:
+      return seg_ds;
   }
 }
 
@@ -71,8 +77,7 @@ u8 gpr_operand_offset(ZydisRegister reg) {
 }
 
 bool Decoding::is_gpr(unsigned index) const {
-  return is_register(index) &&
-         gpr_operand_offset(operands[index].reg.value) != zero_offset;
+  return is_register(index) && gpr_operand_offset(operands[index].reg.value) != zero_offset;
 }
 
 u8 Decoding::gpr(unsigned index) const { return gpr_operand_offset(operands[index].reg.value); }
@@ -196,8 +201,8 @@ Decoder::Outcome Decoder::decode_one(std::span<const u8> bytes, bool page_end, C
     return Outcome::last;
   }
   ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
-  if (!ZYAN_SUCCESS(ZydisDecoderDecodeOperands(&decoder, &context, &zydis, operands,
-                                               zydis.operand_count))) {
+  if (!ZYAN_SUCCESS(
+          ZydisDecoderDecodeOperands(&decoder, &context, &zydis, operands, zydis.operand_count))) {
     out.fn = op_undefined;
     out.length = zydis.length;
     return Outcome::last;

@@ -46,9 +46,7 @@ struct Decoding {
   void memory(unsigned index) { memory(operands[index]); }
   void memory(const ZydisDecodedOperand& operand);
   // Distance of a relative branch's target from the page's start.
-  s64 target() const {
-    return s64{out.offset} + out.length + operands[0].imm.value.s;
-  }
+  s64 target() const { return s64{out.offset} + out.length + operands[0].imm.value.s; }
   bool target_in_page() const {
     const s64 at = target();
     return at >= 0 && at < static_cast<s64>(page_bytes);
@@ -80,10 +78,10 @@ void register_sse_moves(SelectorTable& table);
 void register_decimal(SelectorTable& table);
 
 // Handlers that the decoder itself places.
-void op_undefined(Core* c, const Insn* i);       // #UD
-void op_too_long(Core* c, const Insn* i);        // more than 15 bytes: #GP
-void op_end_of_block(Core* c, const Insn* i);    // not an instruction: on to the next block
-void op_end_of_single(Core* c, const Insn* i);   // not an instruction: back to the run loop
+void op_undefined(Core* c, const Insn* i);      // #UD
+void op_too_long(Core* c, const Insn* i);       // more than 15 bytes: #GP
+void op_end_of_block(Core* c, const Insn* i);   // not an instruction: on to the next block
+void op_end_of_single(Core* c, const Insn* i);  // not an instruction: back to the run loop
 // For instructions without a handler of their own.
 Handler select_stub(Decoding& d, StubCache& stubs);
 
@@ -91,28 +89,40 @@ Handler select_stub(Decoding& d, StubCache& stubs);
 template <class F>
 Handler by_width(unsigned bits, F pick) {
   switch (bits) {
-    case 8: return pick.template operator()<u8>();
-    case 16: return pick.template operator()<u16>();
-    case 32: return pick.template operator()<u32>();
-    case 64: return pick.template operator()<u64>();
-    default: return nullptr;
+    case 8:
+      return pick.template operator()<u8>();
+    case 16:
+      return pick.template operator()<u16>();
+    case 32:
+      return pick.template operator()<u32>();
+    case 64:
+      return pick.template operator()<u64>();
+    default:
+      return nullptr;
   }
 }
 template <class F>
 Handler by_wide_width(unsigned bits, F pick) {  // no byte form
   switch (bits) {
-    case 16: return pick.template operator()<u16>();
-    case 32: return pick.template operator()<u32>();
-    case 64: return pick.template operator()<u64>();
-    default: return nullptr;
+    case 16:
+      return pick.template operator()<u16>();
+    case 32:
+      return pick.template operator()<u32>();
+    case 64:
+      return pick.template operator()<u64>();
+    default:
+      return nullptr;
   }
 }
 template <class F>
 Handler by_ea(Ea ea, F pick) {
   switch (ea) {
-    case Ea::base: return pick.template operator()<Ea::base>();
-    case Ea::full: return pick.template operator()<Ea::full>();
-    default: return pick.template operator()<Ea::narrow>();
+    case Ea::base:
+      return pick.template operator()<Ea::base>();
+    case Ea::full:
+      return pick.template operator()<Ea::full>();
+    default:
+      return pick.template operator()<Ea::narrow>();
   }
 }
 template <class F, unsigned... kConditions>
@@ -132,7 +142,7 @@ struct DecodedBlock {
   std::array<Insn, block_insns_max + 1> insns;
   u16 slots = 0;
   u16 count = 0;
-  u64 bytes = 0;  // code bytes that the block depends on
+  u64 bytes = 0;                 // code bytes that the block depends on
   bool needs_next_page = false;  // the first instruction reaches into the next page
 };
 
@@ -143,8 +153,7 @@ class Decoder {
   // cross into it. The result is valid until the next call.
   bool stubs_full() const { return stubs_.full(); }
   void clear_stubs() { stubs_.clear(); }
-  DecodedBlock& decode(const u8* page, u64 offset, CodeMode mode, bool single,
-                       const u8* next_page);
+  DecodedBlock& decode(const u8* page, u64 offset, CodeMode mode, bool single, const u8* next_page);
 
  private:
   enum class Outcome : u8 { next, last, crosses };

@@ -16,22 +16,20 @@ void unwind(Core* c, const Insn* i, Unwind why) {
 }
 
 void raise(Core* c, const Insn* i, u8 vector_number) {
-  c->pending = {EventKind::fault, vector_number, false, 0, 0};
+  c->pending = {EventKind::fault, vector_number, false, 0, 0, 0};
   unwind(c, i, Unwind::event);
 }
 void raise_error(Core* c, const Insn* i, u8 vector_number, u32 error) {
-  c->pending = {EventKind::fault, vector_number, true, error, 0};
+  c->pending = {EventKind::fault, vector_number, true, error, 0, 0};
   unwind(c, i, Unwind::event);
 }
 void raise_page_fault(Core* c, const Insn* i, u64 va, u32 error) {
-  c->pending = {EventKind::fault, vector::pf, true, error, va};
+  c->pending = {EventKind::fault, vector::pf, true, error, va, 0};
   unwind(c, i, Unwind::event);
 }
 void raise_behind(Core* c, const Insn* i, u8 vector_number, EventKind kind) {
-  c->pending = {kind, vector_number, false, 0, 0};
-  c->icount -= i->left;
-  c->rip = c->page_va + i->offset + i->length;
-  longjmp(c->unwind_target, static_cast<int>(Unwind::event));
+  c->pending = {kind, vector_number, false, 0, 0, i->length};
+  unwind(c, i, Unwind::event);
 }
 void raise_unsupported(Core* c, const Insn* i, const char* reason) {
   c->unsupported_reason = reason;
@@ -111,7 +109,7 @@ void push_frame(const Delivery& d, u64 sp, unsigned new_cpl, u64 flags_image) {
   u64 frame[6];
   unsigned words = 0;
   if (d.event.has_error) frame[words++] = d.event.error;
-  frame[words++] = c->architectural_ip(c->rip);
+  frame[words++] = c->architectural_ip(c->rip + d.event.length);
   frame[words++] = c->segments[seg_cs].selector;
   frame[words++] = flags_image;
   frame[words++] = c->gpr[rsp];
@@ -171,10 +169,11 @@ bool combine_events(Core* c) {
   const u8 first = c->delivering_vector, second = c->pending.vector;
   if (first_kind == EventKind::fault && first == vector::df) return false;
   const bool first_is_fault = first_kind == EventKind::fault;
-  const bool is_double = first_is_fault &&
-                         ((is_contributory(first) && is_contributory(second)) ||
-                          (first == vector::pf && (is_contributory(second) || second == vector::pf)));
-  if (is_double) c->pending = {EventKind::fault, vector::df, true, 0, 0};
+  const bool is_double =
+      first_is_fault &&
+      ((is_contributory(first) && is_contributory(second)) ||
+       (first == vector::pf && (is_contributory(second) || second == vector::pf)));
+  if (is_double) c->pending = {EventKind::fault, vector::df, true, 0, 0, 0};
   return true;
 }
 

@@ -1,6 +1,6 @@
-// Leaving the threaded code in front of an instruction: architectural faults, and the run loop's own
-// reasons. Handlers hold nothing with a destructor, so this is a longjmp to the run loop. Also the
-// delivery of events through the IDT.
+// Leaving the threaded code in front of an instruction: architectural faults, and the run loop's
+// own reasons. Handlers hold nothing with a destructor, so this is a longjmp to the run loop. Also
+// the delivery of events through the IDT.
 #pragma once
 
 #include "cpu/core.h"
@@ -13,7 +13,8 @@ namespace node_mesh {
 [[noreturn]] void raise(Core* c, const Insn* i, u8 vector_number);
 [[noreturn]] void raise_error(Core* c, const Insn* i, u8 vector_number, u32 error);
 [[noreturn]] void raise_page_fault(Core* c, const Insn* i, u64 va, u32 error);
-// A trap or software interrupt: RIP is already behind the instruction when it is delivered.
+// A trap or software interrupt: the handler finds RIP behind the instruction; a fault on the way
+// there finds it at the instruction.
 [[noreturn]] void raise_behind(Core* c, const Insn* i, u8 vector_number, EventKind kind);
 // The monitor cannot go on with this instruction.
 [[noreturn]] void raise_unsupported(Core* c, const Insn* i, const char* reason);

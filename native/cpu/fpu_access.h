@@ -7,7 +7,8 @@
 namespace node_mesh {
 
 inline void require_sse(Core* c, const Insn* i) {
-  if (!c->sse_blocked) [[likely]] return;
+  if (!c->sse_blocked) [[likely]]
+    return;
   if ((c->cr0 & cr0::em) || !(c->cr4 & cr4::osfxsr)) raise(c, i, vector::ud);
   raise(c, i, vector::nm);
 }

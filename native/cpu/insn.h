@@ -1,6 +1,6 @@
-// The decoded form of one guest instruction and of a block of them, shared by the interpreter and by
-// anything that later translates blocks. An instruction is half a cache line: its handler and its
-// operands as byte offsets into `Core`. Handlers are threaded: each ends by jumping to the next
+// The decoded form of one guest instruction and of a block of them, shared by the interpreter and
+// by anything that later translates blocks. An instruction is half a cache line: its handler and
+// its operands as byte offsets into `Core`. Handlers are threaded: each ends by jumping to the next
 // instruction's handler.
 #pragma once
 
@@ -23,7 +23,7 @@ inline constexpr u16 insn_repeat_not = 8;     // REPNE
 inline constexpr u16 insn_aligned = 16;       // the memory operand must be aligned to its size
 inline constexpr u16 insn_is_x87 = 32;
 inline constexpr u16 insn_is_mmx = 64;
-inline constexpr u16 insn_address32 = 128;    // address size of implicit operands is 32 bits
+inline constexpr u16 insn_address32 = 128;  // address size of implicit operands is 32 bits
 
 struct alignas(32) Insn {
   Handler fn = nullptr;
@@ -33,9 +33,9 @@ struct alignas(32) Insn {
     mutable Block* link;  // the block that a taken branch inside the page leads to, once known
   };
   s32 disp = 0;
-  u8 reg = 0;    // first register operand (or the only one)
-  u8 src = 0;    // second register operand
-  u8 base = 0;   // memory operand: offsets of base, index and segment base
+  u8 reg = 0;   // first register operand (or the only one)
+  u8 src = 0;   // second register operand
+  u8 base = 0;  // memory operand: offsets of base, index and segment base
   u8 index = 0;
   u8 seg = 0;
   u8 scale = 0;  // shift count of the index
@@ -50,18 +50,19 @@ static_assert(sizeof(Insn) == 32);
 enum class CodeMode : u8 { code64 = 0, code32 = 1, code16 = 2 };
 inline constexpr u8 block_single = 4;  // added to the mode: a block of exactly one instruction
 
-// A run of instructions in one physical page. Conditional branches may lie inside of it; taken, they
-// leave it. `count` is the number of guest instructions. A dead block's first handler leads out.
+// A run of instructions in one physical page. Conditional branches may lie inside of it; taken,
+// they leave it. `count` is the number of guest instructions. A dead block's first handler leads
+// out.
 struct alignas(64) Block {
   u16 count = 0;
   u16 offset = 0;
   u8 mode = 0;
   bool dead = false;
-  u16 slots = 0;           // decoded instructions that follow, with the end marker
+  u16 slots = 0;  // decoded instructions that follow, with the end marker
   u64 pa = 0;
-  u64 second_gfn = 0;      // for one instruction that crosses into another page; 0: it does not
+  u64 second_gfn = 0;  // for one instruction that crosses into another page; 0: it does not
   Block* hash_next = nullptr;
-  Insn insns[1];           // really `slots` of them
+  Insn insns[1];  // really `slots` of them
 };
 
 }  // namespace node_mesh

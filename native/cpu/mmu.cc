@@ -123,7 +123,8 @@ void Mmu::purge_writable(u64 gfn) {
       if (entry.tag != no_address && entry.tag + entry.addend == host_page) entry = TlbEntry{};
     };
     if (ref == many_slots) {
-      for (TlbEntry& entry : set.write) purge_slot(entry);
+      for (TlbEntry& entry : set.write)
+        purge_slot(entry);
     } else if (ref != 0) {
       purge_slot(set.write[ref - 1]);
     }

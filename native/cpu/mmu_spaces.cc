@@ -90,9 +90,11 @@ void Mmu::clear_lower_half() {
     if (!(kernel_->write[slot].tag >> 63)) kernel_->write[slot] = {};
   };
   if (lower_half_.size() < tlb_slots) {
-    for (const u16 slot : lower_half_) clear_slot(slot);
+    for (const u16 slot : lower_half_)
+      clear_slot(slot);
   } else {
-    for (u64 slot = 0; slot < tlb_slots; ++slot) clear_slot(slot);
+    for (u64 slot = 0; slot < tlb_slots; ++slot)
+      clear_slot(slot);
   }
   lower_half_.clear();
   if (!lower_half_executed_) return;
@@ -103,9 +105,8 @@ void Mmu::clear_lower_half() {
 
 void Mmu::flush_space(int index) {
   spaces_[static_cast<unsigned>(index)].set->clear();
-  tables_.forget_scope(index, [this](u64 gfn) {
-    page_flags_[gfn] &= static_cast<u8>(~page_is_table);
-  });
+  tables_.forget_scope(index,
+                       [this](u64 gfn) { page_flags_[gfn] &= static_cast<u8>(~page_is_table); });
   if (index != current_) return;
   clear_lower_half();
   note_root();
@@ -115,9 +116,8 @@ void Mmu::flush_kernel() {
   kernel_->clear();
   lower_half_.clear();
   lower_half_executed_ = false;
-  tables_.forget_scope(kernel_scope, [this](u64 gfn) {
-    page_flags_[gfn] &= static_cast<u8>(~page_is_table);
-  });
+  tables_.forget_scope(kernel_scope,
+                       [this](u64 gfn) { page_flags_[gfn] &= static_cast<u8>(~page_is_table); });
   if (!user_upper_half_) return;
   for (Space& space : spaces_) {
     if (space.set) space.set->clear();
@@ -133,9 +133,7 @@ void Mmu::flush_everything() {
   for (Space& space : spaces_) {
     if (space.set) space.set->clear();
   }
-  tables_.forget_all([this](u64 gfn) {
-    page_flags_[gfn] &= static_cast<u8>(~page_is_table);
-  });
+  tables_.forget_all([this](u64 gfn) { page_flags_[gfn] &= static_cast<u8>(~page_is_table); });
   note_root();
 }
 

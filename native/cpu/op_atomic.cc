@@ -62,8 +62,8 @@ void cmpxchg_pair(Core* c, const Insn* i) {
   if (sizeof(T) == 8 && (va & 15) != 0) raise_error(c, i, vector::gp, 0);
   T value[2];
   slow_read_for_write(c, i, va, value, sizeof value);
-  const bool equal = value[0] == get_reg<T>(c, gpr_offset(rax)) &&
-                     value[1] == get_reg<T>(c, gpr_offset(rdx));
+  const bool equal =
+      value[0] == get_reg<T>(c, gpr_offset(rax)) && value[1] == get_reg<T>(c, gpr_offset(rdx));
   const T wanted[2] = {get_reg<T>(c, gpr_offset(rbx)), get_reg<T>(c, gpr_offset(rcx))};
   slow_write(c, i, va, equal ? wanted : value, sizeof value);
   c->flags = static_cast<u16>((c->flags & ~status::zf) | (equal ? status::zf : 0));

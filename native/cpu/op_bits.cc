@@ -1,5 +1,6 @@
-// BT BTS BTR BTC, BSF BSR, POPCNT. A bit offset in a register reaches beyond the memory operand; the
-// flags that the architecture leaves undefined stay as they were (BT*) or are cleared (BSF, BSR).
+// BT BTS BTR BTC, BSF BSR, POPCNT. A bit offset in a register reaches beyond the memory operand;
+// the flags that the architecture leaves undefined stay as they were (BT*) or are cleared (BSF,
+// BSR).
 #include <bit>
 
 #include "cpu/decode.h"

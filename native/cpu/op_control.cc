@@ -23,7 +23,8 @@ void op_end_of_block(Core* c, const Insn* i) {
   if (i->disp >= static_cast<s32>(page_bytes)) {
     return branch_to(c, c->page_va + static_cast<u64>(i->disp), 0);
   }
-  if (const Block* block = i->link) [[likely]] return enter_block(c, block, 0);
+  if (const Block* block = i->link) [[likely]]
+    return enter_block(c, block, 0);
   const u64 va = c->page_va + static_cast<u64>(i->disp);
   if (Block* block = c->blocks->link_target(va)) {
     i->link = block;
@@ -91,7 +92,8 @@ Handler select_jcc(Decoding& d) {
   return by_condition(d.zydis.opcode, [&]<unsigned kCondition>() -> Handler {
     if (in_page) return jcc_in_page<kCondition>;
     if (d.code64()) return jcc_out<kCondition>;
-    return d.zydis.operand_width == 16 ? jcc_wrapped<kCondition, u16> : jcc_wrapped<kCondition, u32>;
+    return d.zydis.operand_width == 16 ? jcc_wrapped<kCondition, u16>
+                                       : jcc_wrapped<kCondition, u32>;
   });
 }
 
@@ -99,14 +101,16 @@ template <Ea kEa, class T, bool kSlow>
 [[gnu::noinline]] void jmp_m(Core* c, const Insn* i) {
   NM_LOAD(T, ip, effective_address<kEa>(c, i), (jmp_m<kEa, T, true>));
   const u64 va = sizeof(T) == 8 ? u64{ip} : c->code_base + ip;
-  if (jump_entry(c, va)->va != va) [[unlikely]] check_target(c, i, va);
+  if (jump_entry(c, va)->va != va) [[unlikely]]
+    check_target(c, i, va);
   return branch_to(c, va, 0);
 }
 template <class T>
 void jmp_r(Core* c, const Insn* i) {
   const T ip = get_reg<T>(c, i->reg);
   const u64 va = sizeof(T) == 8 ? u64{ip} : c->code_base + ip;
-  if (jump_entry(c, va)->va != va) [[unlikely]] check_target(c, i, va);
+  if (jump_entry(c, va)->va != va) [[unlikely]]
+    check_target(c, i, va);
   return branch_to(c, va, 0);
 }
 
@@ -140,7 +144,8 @@ template <bool kInPage, bool kSlow>
 template <bool kSlow>
 [[gnu::noinline]] void call_r(Core* c, const Insn* i) {
   const u64 va = get_reg<u64>(c, i->reg);
-  if (jump_entry(c, va)->va != va) [[unlikely]] check_target(c, i, va);
+  if (jump_entry(c, va)->va != va) [[unlikely]]
+    check_target(c, i, va);
   const u64 sp = c->gpr[rsp] - 8;
   const u64 back = next_address(c, i);
   NM_STORE(u64, sp, back, (call_r<true>));
@@ -220,7 +225,8 @@ template <bool kSlow>
   const u64 sp = c->gpr[rsp];
   NM_LOAD(u64, va, sp, ret64<true>);
   const JumpEntry* entry = jump_entry(c, va);
-  if (entry->va != va) [[unlikely]] return ret64_elsewhere(c, i);
+  if (entry->va != va) [[unlikely]]
+    return ret64_elsewhere(c, i);
   c->gpr[rsp] = sp + 8 + i->imm;
   c->page_va = va & ~page_mask;
   return enter_block(c, entry->block, 0);
@@ -262,9 +268,12 @@ template <Loop kLoop>
 Handler select_loop(Decoding& d) {
   d.out.imm = static_cast<u64>(d.target());
   switch (d.zydis.address_width) {
-    case 16: return op_loop<kLoop, u16>;
-    case 32: return op_loop<kLoop, u32>;
-    default: return op_loop<kLoop, u64>;
+    case 16:
+      return op_loop<kLoop, u16>;
+    case 32:
+      return op_loop<kLoop, u32>;
+    default:
+      return op_loop<kLoop, u64>;
   }
 }
 

@@ -37,8 +37,8 @@ void op_decimal_adjust(Core* c, const Insn* i) {
     carry = true;
   }
   set_reg<u8>(c, al, value);
-  c->flags = static_cast<u16>(flags_of_result(value) | (low ? status::af : 0) |
-                              (carry ? status::cf : 0));
+  c->flags =
+      static_cast<u16>(flags_of_result(value) | (low ? status::af : 0) | (carry ? status::cf : 0));
   NM_NEXT;
 }
 
@@ -52,8 +52,8 @@ void op_aam(Core* c, const Insn* i) {
   NM_NEXT;
 }
 void op_aad(Core* c, const Insn* i) {
-  const auto value = static_cast<u8>(get_reg<u8>(c, al) +
-                                     get_reg<u8>(c, ah) * static_cast<u8>(i->imm));
+  const auto value =
+      static_cast<u8>(get_reg<u8>(c, al) + get_reg<u8>(c, ah) * static_cast<u8>(i->imm));
   set_reg<u16>(c, al, value);
   c->flags = flags_of_result(value);
   NM_NEXT;
@@ -84,9 +84,8 @@ Handler select_bound(Decoding& d) {
   d.out.reg = d.gpr(0);
   d.memory(1);
   const bool word = d.zydis.operand_width == 16;
-  return by_ea(d.ea, [&]<Ea kEa>() -> Handler {
-    return word ? op_bound<s16, kEa> : op_bound<s32, kEa>;
-  });
+  return by_ea(d.ea,
+               [&]<Ea kEa>() -> Handler { return word ? op_bound<s16, kEa> : op_bound<s32, kEa>; });
 }
 
 }  // namespace

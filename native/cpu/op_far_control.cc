@@ -31,9 +31,8 @@ Descriptor read_far_target(Core* c, const Insn* i, u16 selector, u64 ip) {
     raise_unsupported(c, i, "a far branch through a call gate");
   }
   if (!code.is_code()) raise_error(c, i, vector::gp, error);
-  const bool allowed = code.conforming()
-                           ? code.dpl() <= c->cpl
-                           : (selector & 3u) <= c->cpl && code.dpl() == c->cpl;
+  const bool allowed =
+      code.conforming() ? code.dpl() <= c->cpl : (selector & 3u) <= c->cpl && code.dpl() == c->cpl;
   if (!allowed) raise_error(c, i, vector::gp, error);
   require_code_target(c, i, code, selector, ip);
   return code;

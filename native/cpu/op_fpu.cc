@@ -97,10 +97,17 @@ Handler select_stmxcsr(Decoding& d) {
 
 void require_unit(Core* c, const Insn* i, const Stub& stub) {
   switch (stub.unit) {
-    case StubUnit::integer: return;
-    case StubUnit::sse: require_sse(c, i); break;
-    case StubUnit::mmx: require_mmx(c, i); break;
-    case StubUnit::x87: require_x87(c, i); break;
+    case StubUnit::integer:
+      return;
+    case StubUnit::sse:
+      require_sse(c, i);
+      break;
+    case StubUnit::mmx:
+      require_mmx(c, i);
+      break;
+    case StubUnit::x87:
+      require_x87(c, i);
+      break;
   }
   if (stub.unit == StubUnit::sse && stub.uses_x87) require_mmx(c, i);
   if (stub.waits && x87_exception_pending(c->fpu)) raise(c, i, vector::mf);

@@ -118,9 +118,12 @@ Handler select_movzx(Decoding& d) {
 }
 Handler select_movsx(Decoding& d) {
   switch (d.width(1)) {
-    case 8: return select_extend_from<s8>(d);
-    case 16: return select_extend_from<s16>(d);
-    default: return select_extend_from<s32>(d);
+    case 8:
+      return select_extend_from<s8>(d);
+    case 16:
+      return select_extend_from<s16>(d);
+    default:
+      return select_extend_from<s32>(d);
   }
 }
 
@@ -207,9 +210,8 @@ Handler select_cmov(Decoding& d) {
   }
   d.out.src = d.gpr(1);
   return by_wide_width(d.width(0), [&]<class T>() {
-    return by_condition(d.zydis.opcode, []<unsigned kCondition>() -> Handler {
-      return cmov_rr<T, kCondition>;
-    });
+    return by_condition(d.zydis.opcode,
+                        []<unsigned kCondition>() -> Handler { return cmov_rr<T, kCondition>; });
   });
 }
 
@@ -352,9 +354,9 @@ void register_moves(SelectorTable& table) {
   for (const ZydisMnemonic cmov :
        {ZYDIS_MNEMONIC_CMOVB, ZYDIS_MNEMONIC_CMOVBE, ZYDIS_MNEMONIC_CMOVL, ZYDIS_MNEMONIC_CMOVLE,
         ZYDIS_MNEMONIC_CMOVNB, ZYDIS_MNEMONIC_CMOVNBE, ZYDIS_MNEMONIC_CMOVNL,
-        ZYDIS_MNEMONIC_CMOVNLE, ZYDIS_MNEMONIC_CMOVNO, ZYDIS_MNEMONIC_CMOVNP,
-        ZYDIS_MNEMONIC_CMOVNS, ZYDIS_MNEMONIC_CMOVNZ, ZYDIS_MNEMONIC_CMOVO, ZYDIS_MNEMONIC_CMOVP,
-        ZYDIS_MNEMONIC_CMOVS, ZYDIS_MNEMONIC_CMOVZ}) {
+        ZYDIS_MNEMONIC_CMOVNLE, ZYDIS_MNEMONIC_CMOVNO, ZYDIS_MNEMONIC_CMOVNP, ZYDIS_MNEMONIC_CMOVNS,
+        ZYDIS_MNEMONIC_CMOVNZ, ZYDIS_MNEMONIC_CMOVO, ZYDIS_MNEMONIC_CMOVP, ZYDIS_MNEMONIC_CMOVS,
+        ZYDIS_MNEMONIC_CMOVZ}) {
     table[cmov] = select_cmov;
   }
   for (const ZydisMnemonic set :

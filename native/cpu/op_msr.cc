@@ -1,5 +1,5 @@
-// RDMSR and WRMSR. Registers of devices come first (the bus), then those of the CPU; unknown ones are
-// general protection faults, as on a CPU that does not have them.
+// RDMSR and WRMSR. Registers of devices come first (the bus), then those of the CPU; unknown ones
+// are general protection faults, as on a CPU that does not have them.
 #include "cpu/decode.h"
 #include "cpu/mmu.h"
 #include "cpu/threading.h"
@@ -31,24 +31,37 @@ enum MsrIndex : u32 {
 // The plain 64-bit registers: null for everything that needs more than a store.
 u64* plain_register(Core* c, u32 index) {
   switch (index) {
-    case msr_star: return &c->star;
-    case msr_sysenter_cs: return &c->sysenter_cs;
-    case msr_misc_enable: return &c->misc_enable;
-    case msr_tsc_adjust: return &c->tsc_offset;
-    default: return nullptr;
+    case msr_star:
+      return &c->star;
+    case msr_sysenter_cs:
+      return &c->sysenter_cs;
+    case msr_misc_enable:
+      return &c->misc_enable;
+    case msr_tsc_adjust:
+      return &c->tsc_offset;
+    default:
+      return nullptr;
   }
 }
 // Registers that hold an address.
 u64* address_register(Core* c, u32 index) {
   switch (index) {
-    case msr_lstar: return &c->lstar;
-    case msr_cstar: return &c->cstar;
-    case msr_sysenter_esp: return &c->sysenter_esp;
-    case msr_sysenter_eip: return &c->sysenter_eip;
-    case msr_fs_base: return &c->seg_base[seg_fs];
-    case msr_gs_base: return &c->seg_base[seg_gs];
-    case msr_kernel_gs_base: return &c->kernel_gs_base;
-    default: return nullptr;
+    case msr_lstar:
+      return &c->lstar;
+    case msr_cstar:
+      return &c->cstar;
+    case msr_sysenter_esp:
+      return &c->sysenter_esp;
+    case msr_sysenter_eip:
+      return &c->sysenter_eip;
+    case msr_fs_base:
+      return &c->seg_base[seg_fs];
+    case msr_gs_base:
+      return &c->seg_base[seg_gs];
+    case msr_kernel_gs_base:
+      return &c->kernel_gs_base;
+    default:
+      return nullptr;
   }
 }
 
@@ -56,14 +69,21 @@ u64 read_own_register(Core* c, const Insn* i, u32 index) {
   if (const u64* at = plain_register(c, index)) return *at;
   if (const u64* at = address_register(c, index)) return *at;
   switch (index) {
-    case msr_tsc: return read_time_stamp(c, i);
-    case msr_efer: return c->efer;
-    case msr_sfmask: return c->sfmask;
-    case msr_tsc_aux: return c->tsc_aux;
-    case msr_pat: return c->pat;
+    case msr_tsc:
+      return read_time_stamp(c, i);
+    case msr_efer:
+      return c->efer;
+    case msr_sfmask:
+      return c->sfmask;
+    case msr_tsc_aux:
+      return c->tsc_aux;
+    case msr_pat:
+      return c->pat;
     case msr_platform_id:
-    case msr_microcode_revision: return 0;
-    default: raise_error(c, i, vector::gp, 0);
+    case msr_microcode_revision:
+      return 0;
+    default:
+      raise_error(c, i, vector::gp, 0);
   }
 }
 
@@ -101,15 +121,22 @@ void write_own_register(Core* c, const Insn* i, u32 index, u64 value) {
       c->tsc_offset += value - read_time_stamp(c, i);
       c->want_reschedule();
       return;
-    case msr_efer: return write_efer(c, i, value);
-    case msr_sfmask: c->sfmask = static_cast<u32>(value); return;
-    case msr_tsc_aux: c->tsc_aux = static_cast<u32>(value); return;
+    case msr_efer:
+      return write_efer(c, i, value);
+    case msr_sfmask:
+      c->sfmask = static_cast<u32>(value);
+      return;
+    case msr_tsc_aux:
+      c->tsc_aux = static_cast<u32>(value);
+      return;
     case msr_pat:
       if (!valid_pat(value)) raise_error(c, i, vector::gp, 0);
       c->pat = value;
       return;
-    case msr_microcode_revision: return;
-    default: raise_error(c, i, vector::gp, 0);
+    case msr_microcode_revision:
+      return;
+    default:
+      raise_error(c, i, vector::gp, 0);
   }
 }
 

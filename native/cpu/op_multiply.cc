@@ -1,5 +1,5 @@
-// MUL IMUL DIV IDIV. What is undefined stays as it was: SF ZF AF PF after a multiplication, all flags
-// after a division.
+// MUL IMUL DIV IDIV. What is undefined stays as it was: SF ZF AF PF after a multiplication, all
+// flags after a division.
 #include "cpu/decode.h"
 #include "cpu/flags.h"
 
@@ -9,13 +9,29 @@ namespace {
 template <class T>
 struct Wide;
 template <>
-struct Wide<u8> { using U = u16; using S = s16; using Narrow = s8; };
+struct Wide<u8> {
+  using U = u16;
+  using S = s16;
+  using Narrow = s8;
+};
 template <>
-struct Wide<u16> { using U = u32; using S = s32; using Narrow = s16; };
+struct Wide<u16> {
+  using U = u32;
+  using S = s32;
+  using Narrow = s16;
+};
 template <>
-struct Wide<u32> { using U = u64; using S = s64; using Narrow = s32; };
+struct Wide<u32> {
+  using U = u64;
+  using S = s64;
+  using Narrow = s32;
+};
 template <>
-struct Wide<u64> { using U = u128; using S = s128; using Narrow = s64; };
+struct Wide<u64> {
+  using U = u128;
+  using S = s128;
+  using Narrow = s64;
+};
 
 void set_multiply_flags(Core* c, bool overflow) {
   constexpr u16 both = status::cf | status::of;
@@ -42,8 +58,8 @@ void multiply_wide(Core* c, T operand) {
   if constexpr (kSigned) {
     using S = typename W::S;
     using N = typename W::Narrow;
-    const S product = static_cast<S>(static_cast<S>(static_cast<N>(a)) *
-                                     static_cast<S>(static_cast<N>(operand)));
+    const S product =
+        static_cast<S>(static_cast<S>(static_cast<N>(a)) * static_cast<S>(static_cast<N>(operand)));
     low = static_cast<T>(product);
     high = static_cast<T>(product >> (sizeof(T) * 8));
     overflow = product != static_cast<S>(static_cast<N>(low));
@@ -62,8 +78,8 @@ template <class T>
 T multiply_low(Core* c, T a, T b) {
   using S = typename Wide<T>::S;
   using N = typename Wide<T>::Narrow;
-  const S product = static_cast<S>(static_cast<S>(static_cast<N>(a)) *
-                                   static_cast<S>(static_cast<N>(b)));
+  const S product =
+      static_cast<S>(static_cast<S>(static_cast<N>(a)) * static_cast<S>(static_cast<N>(b)));
   const T low = static_cast<T>(product);
   set_multiply_flags(c, product != static_cast<S>(static_cast<N>(low)));
   return low;
@@ -166,9 +182,8 @@ Handler select_imul(Decoding& d) {
   }
   d.out.src = d.gpr(1);
   if (immediate) d.out.imm = d.immediate(2);
-  return by_wide_width(bits, [&]<class T>() -> Handler {
-    return immediate ? imul_rri<T> : imul_rr<T>;
-  });
+  return by_wide_width(bits,
+                       [&]<class T>() -> Handler { return immediate ? imul_rri<T> : imul_rr<T>; });
 }
 
 }  // namespace

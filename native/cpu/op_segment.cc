@@ -1,5 +1,5 @@
-// Segment registers and the system segments: MOV/PUSH/POP Sreg, LDS.., LAR LSL VERR VERW, LLDT LTR SLDT
-// STR, SWAPGS, ARPL.
+// Segment registers and the system segments: MOV/PUSH/POP Sreg, LDS.., LAR LSL VERR VERW, LLDT LTR
+// SLDT STR, SWAPGS, ARPL.
 #include "cpu/decode.h"
 #include "cpu/segmentation.h"
 #include "cpu/stack.h"
@@ -13,21 +13,28 @@ namespace {
 
 unsigned segment_of(ZydisRegister reg) {
   switch (reg) {
-    case ZYDIS_REGISTER_ES: return seg_es;
-    case ZYDIS_REGISTER_CS: return seg_cs;
-    case ZYDIS_REGISTER_SS: return seg_ss;
-    case ZYDIS_REGISTER_DS: return seg_ds;
-    case ZYDIS_REGISTER_FS: return seg_fs;
-    default: return seg_gs;
+    case ZYDIS_REGISTER_ES:
+      return seg_es;
+    case ZYDIS_REGISTER_CS:
+      return seg_cs;
+    case ZYDIS_REGISTER_SS:
+      return seg_ss;
+    case ZYDIS_REGISTER_DS:
+      return seg_ds;
+    case ZYDIS_REGISTER_FS:
+      return seg_fs;
+    default:
+      return seg_gs;
   }
 }
 bool is_segment(const ZydisDecodedOperand& operand) {
-  return operand.type == ZYDIS_OPERAND_TYPE_REGISTER &&
-         operand.reg.value >= ZYDIS_REGISTER_ES && operand.reg.value <= ZYDIS_REGISTER_GS;
+  return operand.type == ZYDIS_OPERAND_TYPE_REGISTER && operand.reg.value >= ZYDIS_REGISTER_ES &&
+         operand.reg.value <= ZYDIS_REGISTER_GS;
 }
 
-// Loading SS holds interrupts back for one instruction. Data segments matter to blocks outside 64-bit
-// mode only through their bases, which are read when used; SS there decides the stack's width.
+// Loading SS holds interrupts back for one instruction. Data segments matter to blocks outside
+// 64-bit mode only through their bases, which are read when used; SS there decides the stack's
+// width.
 void finish_segment_load(Core* c, const Insn* i, unsigned index) {
   c->icount -= i->left - 1u;
   c->rip = next_address(c, i);
@@ -152,7 +159,8 @@ bool query_allows(const Core* c, u16 selector, const Descriptor& d) {
   if constexpr (kQuery == Query::writable) return d.writable() && !inner;
   if (d.is_segment()) return d.conforming() || !inner;
   const unsigned type = d.type();
-  const bool known = type == 2 || type == 9 || type == 11 || (kQuery == Query::rights && type == 12);
+  const bool known =
+      type == 2 || type == 9 || type == 11 || (kQuery == Query::rights && type == 12);
   return known && !inner;
 }
 template <Query kQuery>
@@ -253,9 +261,8 @@ Handler select_system_segment(Decoding& d) {
   }
   d.out.reg = d.gpr(0);
   if (kLoad) return load_system_segment_r<kTask>;
-  return by_wide_width(d.width(0), []<class T>() -> Handler {
-    return store_system_segment_r<kTask, T>;
-  });
+  return by_wide_width(d.width(0),
+                       []<class T>() -> Handler { return store_system_segment_r<kTask, T>; });
 }
 
 void op_swapgs(Core* c, const Insn* i) {

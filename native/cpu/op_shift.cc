@@ -21,12 +21,10 @@ u16 second_bit(T value) {
 }
 inline u16 carry_bit(u16 flags) { return (flags >> 8) & 1; }
 
-#define NM_HOST_SHIFT(text)                                                     \
-  u16 f = 0;                                                                    \
-  asm(text " %%cl, %[a]" NM_TAKE_FLAGS                                          \
-      : [a] "+q"(a), "=&a"(f)                                                   \
-      : "c"(static_cast<u8>(count))                                             \
-      : "cc")
+#define NM_HOST_SHIFT(text)                                                                        \
+  u16 f = 0;                                                                                       \
+  asm(text " %%cl, %[a]" NM_TAKE_FLAGS : [a] "+q"(a), "=&a"(f) : "c"(static_cast<u8>(count)) : "c" \
+                                                                                               "c")
 
 // Each takes a count already masked and not zero.
 struct Shl {
@@ -174,8 +172,8 @@ Handler select_shift(Decoding& d) {
   });
 }
 
-// Counts beyond 16 for 16-bit operands have no defined result; here the source rotates on and CF is 0
-// (cpu/stub/undefined_flags.h).
+// Counts beyond 16 for 16-bit operands have no defined result; here the source rotates on and CF is
+// 0 (cpu/stub/undefined_flags.h).
 template <class T, bool kLeft>
 T double_shift(Core* c, T a, T b, unsigned count) {
   constexpr unsigned bits = bits_of<T>;
@@ -193,9 +191,8 @@ T double_shift(Core* c, T a, T b, unsigned count) {
     carry = static_cast<u16>((a >> (count - 1)) & 1);
     result = static_cast<T>((a >> count) | (b << (bits - count)));
   }
-  const u16 overflow =
-      kLeft ? static_cast<u16>(top_bit(result) ^ carry)
-            : static_cast<u16>(top_bit(result) ^ second_bit(result));
+  const u16 overflow = kLeft ? static_cast<u16>(top_bit(result) ^ carry)
+                             : static_cast<u16>(top_bit(result) ^ second_bit(result));
   c->flags = static_cast<u16>(flags_of_result(result) | (carry ? status::cf : 0) | overflow);
   return result;
 }

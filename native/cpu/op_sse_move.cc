@@ -1,5 +1,5 @@
-// The vector moves that compilers use for copying memory, and PXOR/XORPS, as direct handlers: they are
-// too frequent to go through stubs. None of them touches MXCSR.
+// The vector moves that compilers use for copying memory, and PXOR/XORPS, as direct handlers: they
+// are too frequent to go through stubs. None of them touches MXCSR.
 #include "cpu/decode.h"
 #include "cpu/fpu_access.h"
 #include "cpu/stub/stub.h"
@@ -10,9 +10,7 @@ namespace {
 struct Vector {
   u64 low, high;
 };
-Vector* xmm(Core* c, unsigned index) {
-  return reinterpret_cast<Vector*>(c->fpu.xmm[index].data());
-}
+Vector* xmm(Core* c, unsigned index) { return reinterpret_cast<Vector*>(c->fpu.xmm[index].data()); }
 unsigned xmm_index(const ZydisDecodedOperand& operand) {
   return static_cast<unsigned>(operand.reg.value - ZYDIS_REGISTER_XMM0);
 }
@@ -30,7 +28,8 @@ template <Ea kEa, bool kAligned, bool kSlow>
 [[gnu::noinline]] void load_x(Core* c, const Insn* i) {
   require_sse(c, i);
   const u64 va = effective_address<kEa>(c, i);
-  if (kAligned && (va & 15) != 0) [[unlikely]] raise_error(c, i, vector::gp, 0);
+  if (kAligned && (va & 15) != 0) [[unlikely]]
+    raise_error(c, i, vector::gp, 0);
   NM_LOAD(Vector, value, va, (load_x<kEa, kAligned, true>));
   *xmm(c, i->reg) = value;
   NM_NEXT;
@@ -39,7 +38,8 @@ template <Ea kEa, bool kAligned, bool kSlow>
 [[gnu::noinline]] void store_x(Core* c, const Insn* i) {
   require_sse(c, i);
   const u64 va = effective_address<kEa>(c, i);
-  if (kAligned && (va & 15) != 0) [[unlikely]] raise_error(c, i, vector::gp, 0);
+  if (kAligned && (va & 15) != 0) [[unlikely]]
+    raise_error(c, i, vector::gp, 0);
   NM_STORE(Vector, va, *xmm(c, i->reg), (store_x<kEa, kAligned, true>));
   NM_NEXT;
 }
@@ -156,14 +156,12 @@ void register_sse_moves(SelectorTable& table) {
        {ZYDIS_MNEMONIC_MOVAPS, ZYDIS_MNEMONIC_MOVAPD, ZYDIS_MNEMONIC_MOVDQA}) {
     table[m] = select_move<true>;
   }
-  for (const ZydisMnemonic m :
-       {ZYDIS_MNEMONIC_MOVUPS, ZYDIS_MNEMONIC_MOVUPD, ZYDIS_MNEMONIC_MOVDQU,
-        ZYDIS_MNEMONIC_LDDQU}) {
+  for (const ZydisMnemonic m : {ZYDIS_MNEMONIC_MOVUPS, ZYDIS_MNEMONIC_MOVUPD, ZYDIS_MNEMONIC_MOVDQU,
+                                ZYDIS_MNEMONIC_LDDQU}) {
     table[m] = select_move<false>;
   }
-  for (const ZydisMnemonic m :
-       {ZYDIS_MNEMONIC_MOVNTDQ, ZYDIS_MNEMONIC_MOVNTPS, ZYDIS_MNEMONIC_MOVNTPD,
-        ZYDIS_MNEMONIC_MOVNTDQA}) {
+  for (const ZydisMnemonic m : {ZYDIS_MNEMONIC_MOVNTDQ, ZYDIS_MNEMONIC_MOVNTPS,
+                                ZYDIS_MNEMONIC_MOVNTPD, ZYDIS_MNEMONIC_MOVNTDQA}) {
     table[m] = select_move<true>;
   }
   table[ZYDIS_MNEMONIC_MOVD] = select_low_move<u32>;

@@ -1,5 +1,5 @@
-// PUSH POP PUSHF POPF ENTER LEAVE PUSHA POPA. The 64-bit forms have fast handlers; outside 64-bit mode
-// the stack pointer's width is that of the stack segment, looked up when the instruction runs.
+// PUSH POP PUSHF POPF ENTER LEAVE PUSHA POPA. The 64-bit forms have fast handlers; outside 64-bit
+// mode the stack pointer's width is that of the stack segment, looked up when the instruction runs.
 #include "cpu/decode.h"
 #include "cpu/stack.h"
 #include "cpu/threading.h"
@@ -76,15 +76,13 @@ Handler select_push(Decoding& d) {
   d.out.extra = insn_stack_segment;
   if (d.is_immediate(0)) {
     d.out.imm = static_cast<u64>(d.operands[0].imm.value.s);
-    return by_wide_width(bits, [&]<class T>() -> Handler {
-      return d.code64() ? push_i<T, false> : push_i_any<T>;
-    });
+    return by_wide_width(
+        bits, [&]<class T>() -> Handler { return d.code64() ? push_i<T, false> : push_i_any<T>; });
   }
   if (!d.is_gpr(0)) return nullptr;  // segment registers are elsewhere
   d.out.reg = d.gpr(0);
-  return by_wide_width(bits, [&]<class T>() -> Handler {
-    return d.code64() ? push_r<T, false> : push_r_any<T>;
-  });
+  return by_wide_width(
+      bits, [&]<class T>() -> Handler { return d.code64() ? push_r<T, false> : push_r_any<T>; });
 }
 
 Handler select_pop(Decoding& d) {
@@ -98,9 +96,8 @@ Handler select_pop(Decoding& d) {
   if (!d.is_gpr(0)) return nullptr;
   d.out.extra = insn_stack_segment;
   d.out.reg = d.gpr(0);
-  return by_wide_width(bits, [&]<class T>() -> Handler {
-    return d.code64() ? pop_r<T, false> : pop_r_any<T>;
-  });
+  return by_wide_width(
+      bits, [&]<class T>() -> Handler { return d.code64() ? pop_r<T, false> : pop_r_any<T>; });
 }
 
 template <class T>
@@ -201,7 +198,8 @@ void op_pusha(Core* c, const Insn* i) {
 template <class T>
 void op_popa(Core* c, const Insn* i) {
   T values[8];
-  for (unsigned k = 0; k < 8; ++k) values[k] = peek_stack<T>(c, i, k * sizeof(T));
+  for (unsigned k = 0; k < 8; ++k)
+    values[k] = peek_stack<T>(c, i, k * sizeof(T));
   for (unsigned k = 0; k < 8; ++k) {
     if (7 - k != rsp) set_reg<T>(c, gpr_offset(7 - k), values[k]);
   }

@@ -1,6 +1,6 @@
-// MOVS STOS LODS SCAS CMPS, plain and repeated. A repeated instruction runs in slices: a slice ends at
-// the first page boundary of source or destination, when the count or the comparison ends it, or after
-// one item that is not plain RAM. Each slice is one step; with work left, RIP stays.
+// MOVS STOS LODS SCAS CMPS, plain and repeated. A repeated instruction runs in slices: a slice ends
+// at the first page boundary of source or destination, when the count or the comparison ends it, or
+// after one item that is not plain RAM. Each slice is one step; with work left, RIP stays.
 #include <cstring>
 
 #include "cpu/decode.h"
@@ -104,7 +104,7 @@ u64 items_in_page(u64 va, u64 size, bool down) {
 // Where a slice's items lie. How long a slice is must not depend on what is cached, so a page that
 // holds code or page tables is only taken item by item inside of the same slice.
 struct SlicePage {
-  u8* at = nullptr;      // host address of the first item
+  u8* at = nullptr;  // host address of the first item
   bool ram = false;
   bool watched = false;  // stores must go one by one through the MMU
 };
@@ -144,7 +144,8 @@ void fill_items(u8* to, T value, u64 items, bool down) {
       std::memset(to, 0, items * sizeof(T));
       return;
     }
-    for (u64 k = 0; k < items; ++k) std::memcpy(to + k * sizeof(T), &value, sizeof value);
+    for (u64 k = 0; k < items; ++k)
+      std::memcpy(to + k * sizeof(T), &value, sizeof value);
   }
 }
 
@@ -216,8 +217,8 @@ void run_slice(Core* c, const Insn* i, u64 items) {
     set_reg<T>(c, gpr_offset(rax), value);
   }
   if constexpr (kOp == StringOp::scas || kOp == StringOp::cmps) {
-    items = compare_items<kOp, T>(c, source.at, destination.at, items, down,
-                                  i->extra & insn_repeat);
+    items =
+        compare_items<kOp, T>(c, source.at, destination.at, items, down, i->extra & insn_repeat);
   }
   finish_items<kOp, T>(c, i, items);
 }
@@ -260,13 +261,29 @@ Handler select_string(Decoding& d) {
   if (repeat_not) d.out.extra |= compares ? insn_repeat_not : insn_repeat;
   unsigned bits = 8;
   switch (d.zydis.mnemonic) {
-    case ZYDIS_MNEMONIC_MOVSW: case ZYDIS_MNEMONIC_STOSW: case ZYDIS_MNEMONIC_LODSW:
-    case ZYDIS_MNEMONIC_SCASW: case ZYDIS_MNEMONIC_CMPSW: bits = 16; break;
-    case ZYDIS_MNEMONIC_MOVSD: case ZYDIS_MNEMONIC_STOSD: case ZYDIS_MNEMONIC_LODSD:
-    case ZYDIS_MNEMONIC_SCASD: case ZYDIS_MNEMONIC_CMPSD: bits = 32; break;
-    case ZYDIS_MNEMONIC_MOVSQ: case ZYDIS_MNEMONIC_STOSQ: case ZYDIS_MNEMONIC_LODSQ:
-    case ZYDIS_MNEMONIC_SCASQ: case ZYDIS_MNEMONIC_CMPSQ: bits = 64; break;
-    default: break;
+    case ZYDIS_MNEMONIC_MOVSW:
+    case ZYDIS_MNEMONIC_STOSW:
+    case ZYDIS_MNEMONIC_LODSW:
+    case ZYDIS_MNEMONIC_SCASW:
+    case ZYDIS_MNEMONIC_CMPSW:
+      bits = 16;
+      break;
+    case ZYDIS_MNEMONIC_MOVSD:
+    case ZYDIS_MNEMONIC_STOSD:
+    case ZYDIS_MNEMONIC_LODSD:
+    case ZYDIS_MNEMONIC_SCASD:
+    case ZYDIS_MNEMONIC_CMPSD:
+      bits = 32;
+      break;
+    case ZYDIS_MNEMONIC_MOVSQ:
+    case ZYDIS_MNEMONIC_STOSQ:
+    case ZYDIS_MNEMONIC_LODSQ:
+    case ZYDIS_MNEMONIC_SCASQ:
+    case ZYDIS_MNEMONIC_CMPSQ:
+      bits = 64;
+      break;
+    default:
+      break;
   }
   return by_width(bits, [&]<class T>() -> Handler {
     return repeat || repeat_not ? string_repeated<kOp, T> : string_once<kOp, T>;
@@ -283,24 +300,22 @@ Handler select_string_or_sse(Decoding& d) {
 }  // namespace
 
 void register_strings(SelectorTable& table) {
-  for (const ZydisMnemonic m :
-       {ZYDIS_MNEMONIC_MOVSB, ZYDIS_MNEMONIC_MOVSW, ZYDIS_MNEMONIC_MOVSQ}) {
+  for (const ZydisMnemonic m : {ZYDIS_MNEMONIC_MOVSB, ZYDIS_MNEMONIC_MOVSW, ZYDIS_MNEMONIC_MOVSQ}) {
     table[m] = select_string<StringOp::movs>;
   }
-  for (const ZydisMnemonic m : {ZYDIS_MNEMONIC_STOSB, ZYDIS_MNEMONIC_STOSW, ZYDIS_MNEMONIC_STOSD,
-                                ZYDIS_MNEMONIC_STOSQ}) {
+  for (const ZydisMnemonic m :
+       {ZYDIS_MNEMONIC_STOSB, ZYDIS_MNEMONIC_STOSW, ZYDIS_MNEMONIC_STOSD, ZYDIS_MNEMONIC_STOSQ}) {
     table[m] = select_string<StringOp::stos>;
   }
-  for (const ZydisMnemonic m : {ZYDIS_MNEMONIC_LODSB, ZYDIS_MNEMONIC_LODSW, ZYDIS_MNEMONIC_LODSD,
-                                ZYDIS_MNEMONIC_LODSQ}) {
+  for (const ZydisMnemonic m :
+       {ZYDIS_MNEMONIC_LODSB, ZYDIS_MNEMONIC_LODSW, ZYDIS_MNEMONIC_LODSD, ZYDIS_MNEMONIC_LODSQ}) {
     table[m] = select_string<StringOp::lods>;
   }
-  for (const ZydisMnemonic m : {ZYDIS_MNEMONIC_SCASB, ZYDIS_MNEMONIC_SCASW, ZYDIS_MNEMONIC_SCASD,
-                                ZYDIS_MNEMONIC_SCASQ}) {
+  for (const ZydisMnemonic m :
+       {ZYDIS_MNEMONIC_SCASB, ZYDIS_MNEMONIC_SCASW, ZYDIS_MNEMONIC_SCASD, ZYDIS_MNEMONIC_SCASQ}) {
     table[m] = select_string<StringOp::scas>;
   }
-  for (const ZydisMnemonic m :
-       {ZYDIS_MNEMONIC_CMPSB, ZYDIS_MNEMONIC_CMPSW, ZYDIS_MNEMONIC_CMPSQ}) {
+  for (const ZydisMnemonic m : {ZYDIS_MNEMONIC_CMPSB, ZYDIS_MNEMONIC_CMPSW, ZYDIS_MNEMONIC_CMPSQ}) {
     table[m] = select_string<StringOp::cmps>;
   }
   table[ZYDIS_MNEMONIC_MOVSD] = select_string_or_sse<StringOp::movs>;

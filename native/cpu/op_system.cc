@@ -1,5 +1,5 @@
-// Control and debug registers, descriptor table registers, CPUID, time stamps, HLT, CLI/STI, cache and
-// TLB maintenance.
+// Control and debug registers, descriptor table registers, CPUID, time stamps, HLT, CLI/STI, cache
+// and TLB maintenance.
 #include "cpu/debug_registers.h"
 #include "cpu/decode.h"
 #include "cpu/mmu.h"
@@ -36,13 +36,17 @@ void write_cr4(Core* c, const Insn* i, u64 value) {
 
 void write_control(Core* c, const Insn* i, unsigned index, u64 value) {
   switch (index) {
-    case 0: return write_cr0(c, i, value);
-    case 2: c->cr2 = value; return;
+    case 0:
+      return write_cr0(c, i, value);
+    case 2:
+      c->cr2 = value;
+      return;
     case 3:
       if (value >> physical_address_bits) raise_error(c, i, vector::gp, 0);
       c->mmu->load_cr3(value);
       return;
-    case 4: return write_cr4(c, i, value);
+    case 4:
+      return write_cr4(c, i, value);
     case 8:
       if (value > 15) raise_error(c, i, vector::gp, 0);
       c->cr8 = value;
@@ -50,7 +54,8 @@ void write_control(Core* c, const Insn* i, unsigned index, u64 value) {
       c->bus->mmio_write(task_priority_gpa, 4, value << 4);
       c->end_bus_access();
       return;
-    default: raise(c, i, vector::ud);
+    default:
+      raise(c, i, vector::ud);
   }
 }
 
@@ -63,16 +68,25 @@ void mov_from_control(Core* c, const Insn* i) {
   require_cpl0(c, i);
   u64 value = 0;
   switch (i->imm) {
-    case 0: value = c->cr0; break;
-    case 2: value = c->cr2; break;
-    case 3: value = c->cr3; break;
-    case 4: value = c->cr4; break;
+    case 0:
+      value = c->cr0;
+      break;
+    case 2:
+      value = c->cr2;
+      break;
+    case 3:
+      value = c->cr3;
+      break;
+    case 4:
+      value = c->cr4;
+      break;
     case 8:
       c->begin_bus_access(i);
       value = (c->bus->mmio_read(task_priority_gpa, 4) >> 4) & 15;
       c->end_bus_access();
       break;
-    default: raise(c, i, vector::ud);
+    default:
+      raise(c, i, vector::ud);
   }
   c->gpr[i->reg / 8] = value;
   NM_NEXT;

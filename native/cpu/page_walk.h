@@ -1,6 +1,6 @@
 // The architecture's four-level page walk as a pure function of guest memory and control registers:
-// it reads entries, decides, and changes nothing. Whoever uses the translation sets the accessed and
-// dirty bits afterwards (Mmu here; a shadow page table elsewhere).
+// it reads entries, decides, and changes nothing. Whoever uses the translation sets the accessed
+// and dirty bits afterwards (Mmu here; a shadow page table elsewhere).
 #pragma once
 
 #include <array>
@@ -32,12 +32,13 @@ struct PagingControl {
 
 struct PageWalk {
   bool ok = false;
-  u32 error = 0;       // page fault error code when !ok
-  u64 gpa = 0;         // of the byte at `va`
-  bool writable = false;  // a write at this privilege is permitted (it may still need the dirty bit)
+  u32 error = 0;  // page fault error code when !ok
+  u64 gpa = 0;    // of the byte at `va`
+  bool writable =
+      false;  // a write at this privilege is permitted (it may still need the dirty bit)
   bool user = false;
   bool executable = false;
-  u8 levels = 0;       // entries used, from level 4 down
+  u8 levels = 0;  // entries used, from level 4 down
   struct Step {
     u64 entry_gpa;
     u64 entry;

@@ -23,7 +23,8 @@ void run_block(Core* c, const Block* block) {
   c->icount += block->count;
 #ifdef NM_TRAMPOLINE
   c->trampoline = block->insns;
-  while (const Insn* i = c->trampoline) i->fn(c, i);
+  while (const Insn* i = c->trampoline)
+    i->fn(c, i);
 #else
   block->insns->fn(c, block->insns);
 #endif
@@ -33,7 +34,7 @@ void run_block(Core* c, const Block* block) {
 // the delivery of its trap are one step: there is no boundary between them.
 void raise_debug_trap(Core* c, u64 hits, bool in_kernel) {
   c->dr[6] |= hits | dr6::fixed;
-  c->pending = {EventKind::trap, vector::db, false, 0, 0};
+  c->pending = {EventKind::trap, vector::db, false, 0, 0, 0};
   if (in_kernel) --(c->user() ? c->stretch_steps : c->icount);
 }
 
@@ -91,7 +92,7 @@ RunExit run_until_exit(Core* c, Position limit) {
     if (c->stop_requested.exchange(false)) return RunExit::kicked;
     if (c->interrupt_line && (c->sysflags & rflags::interrupt) && !shadowed(c)) {
       c->halted = false;
-      deliver_event(c, {EventKind::external, c->bus->acknowledge_interrupt(), false, 0, 0});
+      deliver_event(c, {EventKind::external, c->bus->acknowledge_interrupt(), false, 0, 0, 0});
       continue;
     }
     if (c->halted) return RunExit::halted;

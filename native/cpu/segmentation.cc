@@ -74,8 +74,7 @@ void load_null_stack(Core* c, u16 rpl) {
 
 void load_flat_code(Core* c, u16 selector, unsigned cpl, bool code64) {
   const u16 size = code64 ? attribute_long : attribute_big;
-  c->segments[seg_cs] = {selector,
-                         static_cast<u16>(0x9b | (cpl << 5) | size | attribute_granular),
+  c->segments[seg_cs] = {selector, static_cast<u16>(0x9b | (cpl << 5) | size | attribute_granular),
                          0xffffffff};
   c->seg_base[seg_cs] = 0;
   c->cpl = static_cast<u8>(cpl);
@@ -83,9 +82,9 @@ void load_flat_code(Core* c, u16 selector, unsigned cpl, bool code64) {
 }
 
 void load_flat_stack(Core* c, u16 selector, unsigned cpl) {
-  c->segments[seg_ss] = {
-      selector, static_cast<u16>(0x93 | (cpl << 5) | attribute_big | attribute_granular),
-      0xffffffff};
+  c->segments[seg_ss] = {selector,
+                         static_cast<u16>(0x93 | (cpl << 5) | attribute_big | attribute_granular),
+                         0xffffffff};
   c->seg_base[seg_ss] = 0;
   update_code_mode(c);
 }

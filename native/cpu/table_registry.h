@@ -1,7 +1,7 @@
 // Which guest pages serve as page tables for translations that are cached right now, and for what:
 // so that a store to one of them can drop exactly what was derived from it. A page that is used in
-// two ways at once (another level, another place, another address space) is `shared`: a change there
-// drops everything. Owns no translation itself.
+// two ways at once (another level, another place, another address space) is `shared`: a change
+// there drops everything. Owns no translation itself.
 #pragma once
 
 #include <vector>
@@ -53,7 +53,8 @@ class TableRegistry {
     }
     records_.clear();
     free_.clear();
-    for (std::vector<u32>& list : lists_) list.clear();
+    for (std::vector<u32>& list : lists_)
+      list.clear();
   }
 
  private:

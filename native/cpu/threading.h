@@ -44,7 +44,8 @@ namespace node_mesh {
 void branch_unlinked(Core* c, const Insn* i);
 
 [[gnu::always_inline]] inline void branch_in_page(Core* c, const Insn* i) {
-  if (const Block* block = i->link) [[likely]] return enter_block(c, block, i->left - 1u);
+  if (const Block* block = i->link) [[likely]]
+    return enter_block(c, block, i->left - 1u);
   return branch_unlinked(c, i);
 }
 

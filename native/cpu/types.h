@@ -18,8 +18,8 @@ using u128 = unsigned __int128;
 using s128 = __int128;
 
 inline constexpr u64 page_mask = 0xfff;
-// Never an address and never aligned, so no lookup by page matches it. Lookups by exact address (the
-// jump caches) need more: see TranslationSet::forget_jumps.
+// Never an address and never aligned, so no lookup by page matches it. Lookups by exact address
+// (the jump caches) need more: see TranslationSet::forget_jumps.
 inline constexpr u64 no_address = (u64{1} << 63) + 1;
 
 constexpr bool is_canonical(u64 va) {
