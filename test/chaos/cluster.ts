@@ -100,7 +100,7 @@ export class Reader {
   }
 
   get ticks(): number[] {
-    return [...this.#text.matchAll(/tick (\d+)\n/g)].map((match) => Number(match[1]));
+    return [...this.#text.matchAll(/tick (\d+)\r?\n/g)].map((match) => Number(match[1]));
   }
 
   async moreTicks(count: number): Promise<void> {
