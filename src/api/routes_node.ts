@@ -2,7 +2,7 @@
 import type { FastifyInstance } from "fastify";
 import type { Daemon } from "../daemon/daemon.ts";
 import { version } from "../version.ts";
-import { NodesSchema, type NodeView, StatusSchema, type Status, TicketSchema } from "./schemas.ts";
+import { NodesSchema, type NodeView, type Status, StatusSchema, TicketSchema } from "./schemas.ts";
 
 export function nodeRoutes(
   app: FastifyInstance,

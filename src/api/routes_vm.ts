@@ -1,6 +1,7 @@
 /** The VMs in the local API: any node answers for any VM. */
-import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+
 import { type Static, Type } from "@sinclair/typebox";
+import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { readConsole } from "../daemon/console_reader.ts";
 import type { Daemon } from "../daemon/daemon.ts";
 import { cannot, oneLine } from "../user_error.ts";
@@ -13,9 +14,9 @@ import {
   type CreateLine,
   type Input,
   InputSchema,
+  VmParamsSchema,
   type VmRequest,
   VmRequestSchema,
-  VmParamsSchema,
   VmsSchema,
   VmViewSchema,
 } from "./schemas.ts";

@@ -3,11 +3,11 @@
  * are one JSON object a line.
  */
 import { type Static, Type } from "@sinclair/typebox";
-import { inputBytesMax } from "../vm/vm_entries.ts";
 import { VmViewSchema } from "../daemon/vm_view.ts";
+import { inputBytesMax } from "../vm/vm_entries.ts";
 
-export { type VmRequest, VmRequestSchema } from "../vm/vm_request.ts";
 export { type MemberView, type VmView, VmViewSchema } from "../daemon/vm_view.ts";
+export { type VmRequest, VmRequestSchema } from "../vm/vm_request.ts";
 
 export const apiLimits = {
   /** The largest request is a VM's command line or a piece of console input. */

@@ -3,7 +3,7 @@
  * and the daemon's parts; decides nothing by itself.
  */
 import { chmodSync, rmSync } from "node:fs";
-import { fastify, type FastifyInstance } from "fastify";
+import { type FastifyInstance, fastify } from "fastify";
 import type { Daemon } from "../daemon/daemon.ts";
 import { problemOf } from "./problem.ts";
 import { nodeRoutes } from "./routes_node.ts";

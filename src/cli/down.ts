@@ -2,7 +2,7 @@
 import type { Command } from "commander";
 import { NodeGoneError } from "../api/client.ts";
 import { cannot } from "../user_error.ts";
-import { action, clientOf, type CommonOptions, withData } from "./context.ts";
+import { action, type CommonOptions, clientOf, withData } from "./context.ts";
 import { print } from "./output.ts";
 
 const stopMsMax = 15_000;

@@ -1,7 +1,7 @@
 /** `node-mesh nodes`: the members of the mesh that this node knows. */
 import type { Command } from "commander";
 import type { NodeView } from "../api/schemas.ts";
-import { action, clientOf, type CommonOptions, withJson } from "./context.ts";
+import { action, type CommonOptions, clientOf, withJson } from "./context.ts";
 import { print, printJson, size, table } from "./output.ts";
 
 const head = ["NAME", "STATE", "VMS", "CPUS", "LOAD", "MEMORY FREE", "RTT", "ID"];

@@ -7,9 +7,9 @@ import { type Daemon, startDaemon } from "../daemon/daemon.ts";
 import { cannot, oneLine } from "../user_error.ts";
 import { version } from "../version.ts";
 import { dataDirOf, interruption, UsageError } from "./context.ts";
-import { facts, print } from "./output.ts";
 import { detach } from "./detach.ts";
 import { defaultListen, listenAddress, type NodeOptions } from "./node_options.ts";
+import { facts, print } from "./output.ts";
 
 /** A node that cannot end in order within this time is ended anyway. */
 const stopMsMax = 8_000;

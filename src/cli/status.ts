@@ -1,6 +1,6 @@
 /** `node-mesh status`: what this node is doing. */
 import type { Command } from "commander";
-import { action, clientOf, type CommonOptions, withJson } from "./context.ts";
+import { action, type CommonOptions, clientOf, withJson } from "./context.ts";
 import { age, facts, print, printJson, size, table } from "./output.ts";
 
 const head = ["VM", "ROLE", "STATE", "LOG CHUNKS"];

@@ -1,6 +1,6 @@
 /** `node-mesh ticket`: what another machine needs to join. */
 import type { Command } from "commander";
-import { action, clientOf, type CommonOptions, withJson } from "./context.ts";
+import { action, type CommonOptions, clientOf, withJson } from "./context.ts";
 import { print, printJson } from "./output.ts";
 
 export function addTicket(program: Command): void {

@@ -6,8 +6,8 @@ import { randomInt } from "node:crypto";
 import type { Command } from "commander";
 import { type ApiClient, NodeGoneError } from "../api/client.ts";
 import { inputBytesMax } from "../vm/vm_entries.ts";
-import { action, clientOf, type CommonOptions, fail, interruption, withData } from "./context.ts";
 import { followConsole } from "./console_follow.ts";
+import { action, type CommonOptions, clientOf, fail, interruption, withData } from "./context.ts";
 
 const leaveKey = 0x1d;
 const retryMs = 200;

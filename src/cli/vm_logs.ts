@@ -1,7 +1,7 @@
 /** `node-mesh vm logs`: what a VM wrote to its console. */
 import type { Command } from "commander";
-import { action, clientOf, type CommonOptions, interruption, withData } from "./context.ts";
 import { followConsole } from "./console_follow.ts";
+import { action, type CommonOptions, clientOf, interruption, withData } from "./context.ts";
 
 export function addVmLogs(vm: Command): void {
   withData(vm.command("logs"))

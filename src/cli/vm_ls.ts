@@ -1,7 +1,7 @@
 /** `node-mesh vm ls`: all VMs of the mesh. */
 import type { Command } from "commander";
 import type { VmView } from "../api/schemas.ts";
-import { action, clientOf, type CommonOptions, withJson } from "./context.ts";
+import { action, type CommonOptions, clientOf, withJson } from "./context.ts";
 import { age, print, printJson, size, table } from "./output.ts";
 
 const head = ["NAME", "STATE", "PRIMARY", "COPIES", "MEMORY", "AGE", "LOG", "CONSOLE"];

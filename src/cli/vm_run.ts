@@ -3,8 +3,8 @@ import { resolve } from "node:path";
 import type { Command } from "commander";
 import {
   action,
-  clientOf,
   type CommonOptions,
+  clientOf,
   interruption,
   wholeNumber,
   withJson,

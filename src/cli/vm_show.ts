@@ -1,7 +1,7 @@
 /** `node-mesh vm show`: one VM in full. */
 import type { Command } from "commander";
 import type { MemberView, VmView } from "../api/schemas.ts";
-import { action, clientOf, type CommonOptions, withJson } from "./context.ts";
+import { action, type CommonOptions, clientOf, withJson } from "./context.ts";
 import { age, facts, print, printJson, size, table } from "./output.ts";
 
 const head = ["NODE", "ROLE", "STATE", "TERM", "LOG CHUNKS", "BEHIND", "ENGINE"];

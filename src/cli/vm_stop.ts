@@ -1,6 +1,6 @@
 /** `node-mesh vm stop`: ends a VM. */
 import type { Command } from "commander";
-import { action, clientOf, type CommonOptions, withData } from "./context.ts";
+import { action, type CommonOptions, clientOf, withData } from "./context.ts";
 import { print } from "./output.ts";
 import { startProgress } from "./progress.ts";
 

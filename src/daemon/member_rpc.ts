@@ -14,10 +14,13 @@ const count = Type.Integer({ minimum: 0 });
 const spec = Type.Uint8Array({ maxByteLength: limitsOfVm.specBytesMax });
 const empty = Type.Object({});
 
-/** Keeps a name for a VM that is being made; refused when the node knows the name otherwise. */
+/**
+ * Keeps a name for a VM that is being made; refused when the node knows the name otherwise. With
+ * `release`: the VM is made, or will not be.
+ */
 export const VM_RESERVE = defineRpc({
   name: "vm.reserve",
-  request: Type.Object({ id: vmId, name }),
+  request: Type.Object({ id: vmId, name, release: Type.Boolean() }),
   response: Type.Object({ taken: Type.Boolean() }),
 });
 

@@ -4,8 +4,8 @@
  */
 import type { Mesh } from "../../mesh/mod.ts";
 import type { ConsoleHub } from "../vm/console_hub.ts";
-import { NotPrimaryError, type VmSupervisor } from "../vm/vm_supervisor.ts";
 import { decodeSpec, encodeSpec } from "../vm/vm_spec.ts";
+import { NotPrimaryError, type VmSupervisor } from "../vm/vm_supervisor.ts";
 import {
   type ActionResult,
   VM_ABANDON,
@@ -30,7 +30,10 @@ export function serveMembers(mesh: Mesh, host: VmHost): () => void {
     return supervisor;
   };
   const unregister = [
-    rpc.register(VM_RESERVE, ({ id, name }) => ({ taken: host.reserve(name, id) })),
+    rpc.register(VM_RESERVE, ({ id, name, release }) => {
+      if (release) host.release(name, id);
+      return { taken: !release && host.reserve(name, id) };
+    }),
     rpc.register(VM_CREATE, async ({ spec }, { from, signal }) => {
       await host.create(decodeSpec(spec), { from, signal });
       return {};

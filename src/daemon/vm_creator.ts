@@ -163,6 +163,7 @@ export class VmCreator {
       const names = members.map(({ id, role }) => `${this.#parts.router.nameOf(id)} (${role})`);
       options.onProgress(`placing it on ${names.join(", ")}`);
       const refused = await this.#offer(spec, options.signal);
+      await this.#askAll(spec, true);
       if (refused.size === 0) return spec;
       for (const [id, why] of refused) {
         excluded.add(id);
@@ -231,19 +232,23 @@ export class VmCreator {
   }
 
   async #reserve(spec: VmSpec): Promise<void> {
+    if ((await this.#askAll(spec, false)).includes(true)) throw taken(spec.name);
+  }
+
+  /** Whether each connected node knows the name; or, to release it, nothing of interest. */
+  async #askAll(spec: VmSpec, release: boolean): Promise<boolean[]> {
     const { mesh } = this.#parts;
     const peers = mesh.node.peers().filter((peer) => peer.connected);
     const ask = async (node: string): Promise<boolean> => {
       try {
-        const request = { id: spec.id, name: spec.name };
+        const request = { id: spec.id, name: spec.name, release };
         const limits = { timeoutMs: creatorLimits.reserveMs };
         return (await mesh.node.rpc.call(node, VM_RESERVE, request, limits)).taken;
       } catch {
         return false;
       }
     };
-    const answers = await Promise.all([mesh.id, ...peers.map((peer) => peer.id)].map(ask));
-    if (answers.includes(true)) throw taken(spec.name);
+    return await Promise.all([mesh.id, ...peers.map((peer) => peer.id)].map(ask));
   }
 
   /** Asks all members at once; those that refuse, with their reasons. */
@@ -341,6 +346,9 @@ function checkRequest(request: VmRequest): void {
   };
   if (!new RegExp(vmNamePattern).test(name)) {
     refuse("that is no name for a VM", "use 1 to 40 of a-z, 0-9 and -, with no - at either end");
+  }
+  if (Buffer.byteLength(request.cmdline ?? "") > logLimits.cmdlineBytesMax) {
+    refuse(`the command line is longer than ${logLimits.cmdlineBytesMax} bytes`, "shorten it");
   }
   if (copies < 1 || witnesses < 0 || copies + witnesses > limitsOfVm.membersMax) {
     refuse(

@@ -7,8 +7,8 @@ import { readFileSync } from "node:fs";
 import { totalmem } from "node:os";
 import type { Group, Mesh, NodeId } from "../../mesh/mod.ts";
 import { oneLine } from "../user_error.ts";
-import { type SupervisorLog, VmSupervisor } from "../vm/vm_supervisor.ts";
 import { checkSpec, decodeSpec, encodeSpec, type VmSpec } from "../vm/vm_spec.ts";
+import { type SupervisorLog, VmSupervisor } from "../vm/vm_supervisor.ts";
 import type { VmmFactory } from "../vm/vmm_process.ts";
 import { VM_REPORT } from "./member_rpc.ts";
 
@@ -107,6 +107,10 @@ export class VmHost {
     if (held !== undefined && held.id !== id) return true;
     this.#reserved.set(name, { id, untilMs: now + hostLimits.reservationMs });
     return false;
+  }
+
+  release(name: string, id: string): void {
+    if (this.#reserved.get(name)?.id === id) this.#reserved.delete(name);
   }
 
   /** Takes a VM in, or throws the reason why not. The same VM twice is one VM. */

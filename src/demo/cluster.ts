@@ -12,10 +12,16 @@ import type { MemberView, Status, VmView } from "../api/schemas.ts";
 
 export const clusterLimits = { startMs: 60_000, stopMs: 15_000, pollMs: 25 } as const;
 
+export interface NodePlace {
+  /** HOST:PORT; any free port of loopback by default. */
+  readonly listen?: string;
+  /** The network namespace that the node runs in. */
+  readonly netns?: string;
+}
+
 export interface Program {
   readonly file: string;
   readonly args: readonly string[];
-  readonly env?: Readonly<Record<string, string>>;
 }
 
 /** The process that a node is, from one start to its end. */
@@ -30,10 +36,17 @@ export class NodeProcess {
   #listen = "127.0.0.1:0";
   #id = "";
 
-  constructor(name: string, options: { readonly program: Program; readonly directory: string }) {
+  constructor(
+    name: string,
+    options: { readonly program: Program; readonly directory: string; readonly place: NodePlace },
+  ) {
     this.name = name;
     this.dataDir = join(options.directory, name);
-    this.#program = options.program;
+    const { file, args } = options.program;
+    const { listen, netns } = options.place;
+    const inside = ["netns", "exec", netns ?? "", file, ...args];
+    this.#program = netns === undefined ? options.program : { file: "ip", args: inside };
+    this.#listen = listen ?? this.#listen;
     this.#outPath = join(options.directory, `${name}.out`);
     this.client = new ApiClient(this.dataDir);
     mkdirSync(this.dataDir, { recursive: true, mode: 0o700 });
@@ -62,11 +75,10 @@ export class NodeProcess {
   /** Starts the node and waits until it answers. A ticket makes it join. */
   async start(options: { readonly ticket?: string } = {}): Promise<Status> {
     const verb = options.ticket === undefined ? ["up"] : ["join", options.ticket];
-    const { file, args, env } = this.#program;
+    const { file, args } = this.#program;
     const own = ["--data", this.dataDir, "--listen", this.#listen, "--name", this.name];
     const child = spawn(file, [...args, ...verb, ...own], {
       stdio: ["ignore", "pipe", "pipe"],
-      env: { ...process.env, ...env },
     });
     this.#child = child;
     const keep = (piece: Buffer): void => appendFileSync(this.#outPath, piece);
@@ -82,7 +94,7 @@ export class NodeProcess {
     const status = await this.#answers(child);
     this.#id = status.id;
     const port = /\/tcp\/(\d+)/.exec(status.addresses[0] ?? "")?.[1];
-    if (port !== undefined) this.#listen = `127.0.0.1:${port}`;
+    if (port !== undefined) this.#listen = this.#listen.replace(/:0$/, `:${port}`);
     return status;
   }
 
@@ -133,9 +145,9 @@ export class Cluster {
     process.once("exit", this.#onExit);
   }
 
-  add(name: string, env: Readonly<Record<string, string>> = {}): NodeProcess {
-    const program = { ...this.#program, env: { ...this.#program.env, ...env } };
-    const node = new NodeProcess(name, { program, directory: this.directory });
+  add(name: string, place: NodePlace = {}): NodeProcess {
+    const options = { program: this.#program, directory: this.directory, place };
+    const node = new NodeProcess(name, options);
     this.nodes.push(node);
     return node;
   }

@@ -1,4 +1,4 @@
-/** Runs the demonstration for a person: progress as lines, the verdict as a table, an exit status. */
+/** Runs the demonstration for a person: progress as lines, the verdict as a table, a status. */
 import { interruption } from "../cli/context.ts";
 import { facts } from "../cli/output.ts";
 import { oneLine } from "../user_error.ts";

@@ -1,6 +1,6 @@
 /**
- * Judges the numbered lines of the default guest: each must come once, in order. Also remembers when
- * each came, for the length of a pause. Bytes may come in any pieces.
+ * Judges the numbered lines of the default guest: each must come once, in order. Also remembers
+ * when each came, for the length of a pause. Bytes may come in any pieces.
  */
 
 /** The guest prints one numbered line in this time. */

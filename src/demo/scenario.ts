@@ -1,10 +1,10 @@
 /**
- * The demonstration: three nodes on this machine, one guest that counts, and the node under it killed
- * twice. Says what it does while it does it, and ends with a verdict.
+ * The demonstration: three nodes on this machine, one guest that counts, and the node under it
+ * killed twice. Says what it does while it does it, and ends with a verdict.
  */
 import { Cluster, caughtUp, delay, type NodeProcess, type Program, until } from "./cluster.ts";
 import { Follower } from "./follower.ts";
-import { LineChecker, lineMs, type LineVerdict } from "./line_checker.ts";
+import { LineChecker, type LineVerdict, lineMs } from "./line_checker.ts";
 
 const vmName = "demo";
 const bootMsMax = 180_000;

@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { crc32c } from "./_crc32c.ts";
+import { crc32c } from "./crc32c.ts";
 import {
   decodeChunk,
   decodeChunkHead,
   decodeHeader,
-  LogFormatError,
   type LogEvent,
+  LogFormatError,
 } from "./log_schema.ts";
 
 interface Vector {

@@ -3,10 +3,11 @@
  * native/replay/log_schema.h; golden vectors in native/test/golden hold both languages to it. Reads
  * as if an enemy had written the bytes: each field has a range, and what is outside refuses the whole.
  */
-import { decode } from "cbor-x";
+
 import { zstdDecompressSync } from "node:zlib";
-import { crc32c } from "./_crc32c.ts";
+import { decode } from "cbor-x";
 import { ByteReader, LogFormatError } from "./_byte_reader.ts";
+import { crc32c } from "./crc32c.ts";
 
 export { LogFormatError } from "./_byte_reader.ts";
 

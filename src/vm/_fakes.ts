@@ -4,9 +4,9 @@
  */
 import type { Entry, Group, GroupHandler, Member, RoleState, SoftState } from "../../mesh/mod.ts";
 import { crc32c } from "../log/crc32c.ts";
-import type { Vmm, VmmHandlers } from "./vmm_process.ts";
-import type { VmmMessage, VmmStart } from "./vmm_messages.ts";
 import type { VmSpec } from "./vm_spec.ts";
+import type { VmmMessage, VmmStart } from "./vmm_messages.ts";
+import type { Vmm, VmmHandlers } from "./vmm_process.ts";
 
 export function fakeSpec(members: readonly Member[]): VmSpec {
   const copies = members.filter((member) => member.role === "replica").length;

@@ -7,8 +7,8 @@
 import type { ConsoleHub } from "./console_hub.ts";
 import type { InputLedger } from "./input_ledger.ts";
 import { OutputGate } from "./output_gate.ts";
-import type { Vmm, VmmFactory } from "./vmm_process.ts";
 import type { EndReason, VmmMessage, VmmMessageOf, VmmStart } from "./vmm_messages.ts";
+import type { Vmm, VmmFactory } from "./vmm_process.ts";
 
 /** A monitor that says nothing for this long while it has work to do is taken for hung. */
 export const silentMsMax = 60_000;

@@ -4,8 +4,8 @@
  * deadline ends in exactly one call of `onExit`, after which no other handler is called.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import type { Socket } from "node:net";
 import { once } from "node:events";
+import type { Socket } from "node:net";
 import { decodeOutput, encodeControl, encodeFrame, FrameDecoder } from "./frame_codec.ts";
 import { parseVmmMessage, type VmmMessage, type VmmStart, wireVersion } from "./vmm_messages.ts";
 
