@@ -1,6 +1,5 @@
 #include "devices/acpi_pm/acpi_pm.h"
 
-#include "devices/pci_host/pci_host.h"
 #include "devices/reset/reset.h"
 #include "devices/test/bench.h"
 
@@ -47,15 +46,6 @@ TEST_CASE("reset: keyboard controller pulse and reset register") {
   CHECK(power.resets == 1);
   reset.write(0xcf9, 1, 0x06, 0);
   CHECK(power.resets == 2);
-}
-
-TEST_CASE("pci_host: the address can be read back, nothing is behind it") {
-  PciHost host;
-  host.write(0xcf8, 4, 0x8000'0800, 0);
-  CHECK(host.read(0xcf8, 4, 0) == 0x8000'0800);
-  CHECK(host.read(0xcfc, 4, 0) == 0xffff'ffff);
-  CHECK(host.read(0xcfe, 2, 0) == 0xffff);
-  CHECK(host.read(0xcf8, 1, 0) == 0xff);
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
-// PCI configuration mechanism 1 over an empty bus: the address register works, each function that
-// is addressed answers with all ones, which means that nothing is there.
+// PCI configuration mechanism 1 over a bus with nothing but the host bridge itself at 00:00.0,
+// which is what a kernel looks for before it believes in PCI. Every other function answers with all
+// ones.
 #pragma once
 
 #include "devices/device.h"
@@ -18,6 +19,8 @@ class PciHost final : public PortDevice {
   bool load(StateReader& in) override;
 
  private:
+  std::uint32_t config() const;  // the addressed doubleword
+
   std::uint32_t address_ = 0;
 };
 
