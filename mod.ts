@@ -3,7 +3,8 @@
  * elsewhere on this machine, or read recorded logs.
  *
  * ```ts
- * const node = await startDaemon({ dataDir: "mesh", listen: ["/ip4/0.0.0.0/tcp/4001"], name: "a" });
+ * const listen = ["/ip4/0.0.0.0/tcp/4001"];
+ * const node = await startDaemon({ dataDir: "mesh", listen, name: "a" });
  * const client = new ApiClient("mesh");
  * console.log(await client.vms());
  * await node.stop();

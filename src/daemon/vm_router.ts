@@ -236,7 +236,7 @@ export class VmRouter {
 
   /** Is one of its members still a member? */
   async #answers(spec: VmSpec): Promise<boolean> {
-    return (await this.statuses(spec)).size > 0;
+    return [...(await this.statuses(spec)).values()].some(({ state }) => state !== "removed");
   }
 
   #remember(name: string, spec: VmSpec): VmSpec {

@@ -1,7 +1,7 @@
 /**
  * The TypeScript reader of a recorded log's header and chunks. The format is described once, in
  * native/replay/log_schema.h; golden vectors in native/test/golden hold both languages to it. Reads
- * as if an enemy had written the bytes: each field has a range, and what is outside refuses the whole.
+ * as if an enemy had written the bytes: each field has a range; what is outside refuses the whole.
  */
 
 import { zstdDecompressSync } from "node:zlib";

@@ -1,6 +1,6 @@
 /**
- * Links between nodes are cut and healed by the host's packet filter: nodes in network namespaces of
- * their own, joined by a bridge. Needs root, `ip` and `nft`; otherwise skipped, with the reason.
+ * Links between nodes are cut and healed by the host's packet filter: nodes in network namespaces
+ * of their own, joined by a bridge. Needs root, `ip` and `nft`; otherwise skipped, with the reason.
  */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
