@@ -24,9 +24,12 @@ std::expected<void, std::string> write_copy(const fs::path& to, const fs::path& 
   return {};
 }
 
-bool holds(const fs::path& path, const Sha256& name) {
-  const auto bytes = read_file(path, image_bytes_max);
-  return bytes && sha256_of(*bytes) == name;
+constexpr const char* where_to_put_it = "put the file with this SHA-256 there; the log needs it";
+
+std::unexpected<std::string> cannot_load(const fs::path& log, const Sha256& name,
+                                         const std::string& why, const std::string& remedy) {
+  return std::unexpected("Cannot load image \"" + image_path(log, name).string() + "\": " + why +
+                         "; " + remedy);
 }
 
 }  // namespace
@@ -42,7 +45,6 @@ std::expected<void, std::string> store_image(const fs::path& log, const Sha256& 
   std::error_code error;
   fs::create_directory(path.parent_path(), error);
   if (error) return std::unexpected(error_text(error.value()));
-  if (fs::exists(path, error) && holds(path, name)) return {};
   // Under its final name an image is always whole.
   const fs::path part = path.string() + ".part";
   ::unlink(part.c_str());
@@ -61,26 +63,22 @@ std::expected<void, std::string> store_image(const fs::path& log, const Sha256& 
   return {};
 }
 
-std::expected<Bytes, std::string> load_image(const fs::path& log, const LogReader& reader,
+std::expected<Bytes, std::string> read_image(const fs::path& log, const LogReader& reader,
                                              const Sha256& name) {
-  const fs::path path = image_path(log, name);
-  const auto cannot = [&](const std::string& why, const std::string& remedy) {
-    return std::unexpected("Cannot load image \"" + path.string() + "\": " + why + "; " + remedy);
-  };
   if (reader.has_image(name)) {
     auto bytes = reader.read_image(name);
-    if (!bytes) return cannot(bytes.error(), "the log that holds it is damaged");
+    if (!bytes) return cannot_load(log, name, bytes.error(), "the log that holds it is damaged");
     return bytes;
   }
-  auto bytes = read_file(path, image_bytes_max);
-  if (!bytes) {
-    return cannot(bytes.error(), "put the file with this SHA-256 there; the log needs it");
-  }
-  if (sha256_of(*bytes) != name) {
-    return cannot("its content does not match its name",
-                  "put the file with this SHA-256 there; the log needs it");
-  }
+  auto bytes = read_file(image_path(log, name), image_bytes_max);
+  if (!bytes) return cannot_load(log, name, bytes.error(), where_to_put_it);
   return bytes;
+}
+
+std::expected<void, std::string> check_image(const fs::path& log, const Sha256& name,
+                                             std::span<const std::byte> bytes) {
+  if (sha256_of(bytes) == name) return {};
+  return cannot_load(log, name, "its content does not match its name", where_to_put_it);
 }
 
 }  // namespace node_mesh

@@ -5,6 +5,7 @@
 
 #include <CLI/CLI.hpp>
 #include <charconv>
+#include <future>
 
 #include "machine/format_text.h"
 #include "replay/image_store.h"
@@ -88,15 +89,23 @@ class ReplayRun final : Kickable {
 
   std::expected<std::unique_ptr<Machine>, std::string> create_machine(const LogReader& reader) {
     const MachineConfig& config = reader.config();
-    auto kernel = load_image(options_.log, reader, config.kernel_sha256);
+    auto kernel = read_image(options_.log, reader, config.kernel_sha256);
     if (!kernel) return std::unexpected(kernel.error());
     Bytes initrd;
-    if (config.initrd_sha256 != Sha256{}) {
-      auto loaded = load_image(options_.log, reader, config.initrd_sha256);
-      if (!loaded) return std::unexpected(loaded.error());
-      initrd = std::move(*loaded);
+    const bool has_initrd = config.initrd_sha256 != Sha256{};
+    if (has_initrd) {
+      auto read = read_image(options_.log, reader, config.initrd_sha256);
+      if (!read) return std::unexpected(read.error());
+      initrd = std::move(*read);
     }
-    return Machine::create(config, *kernel, initrd, output_);
+    auto checked = std::async(std::launch::async, [&] {
+      auto result = check_image(options_.log, config.kernel_sha256, *kernel);
+      if (!result || !has_initrd) return result;
+      return check_image(options_.log, config.initrd_sha256, initrd);
+    });
+    auto machine = Machine::create(config, *kernel, initrd, output_);
+    if (auto result = checked.get(); !result) return std::unexpected(result.error());
+    return machine;
   }
 
   // Plays chunk after chunk; the result is the exit status, `end_` says how it ended.
