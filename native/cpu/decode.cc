@@ -165,6 +165,10 @@ DecodedBlock& Decoder::decode(const u8* page, u64 offset, CodeMode mode, bool si
     const bool page_end = bytes.size() < instruction_bytes_max;
     outcome = decode_one(bytes, page_end, mode, out);
     if (outcome == Outcome::crosses) break;
+    if (!single && block.count != 0 && condition_ != Decoding::no_condition) {
+      Insn& before = block.insns[block.count - 1u];
+      if (const Handler fused = fused_handler(before.fn, condition_)) before.fn = fused;
+    }
     ++block.count;
     at += out.length;
     if (outcome == Outcome::last || next_page != nullptr) break;
@@ -187,6 +191,7 @@ DecodedBlock& Decoder::decode(const u8* page, u64 offset, CodeMode mode, bool si
 
 Decoder::Outcome Decoder::decode_one(std::span<const u8> bytes, bool page_end, CodeMode mode,
                                      Insn& out) {
+  condition_ = Decoding::no_condition;
   ZydisDecoderContext context;
   ZydisDecodedInstruction zydis;
   const ZydisDecoder& decoder = decoders_[static_cast<unsigned>(mode)];
@@ -212,6 +217,7 @@ Decoder::Outcome Decoder::decode_one(std::span<const u8> bytes, bool page_end, C
   Decoding d{zydis, all.first(zydis.operand_count_visible), all, bytes.first(zydis.length), mode,
              out};
   out.fn = select(d);
+  condition_ = d.branch_condition;
   return d.ends_block ? Outcome::last : Outcome::next;
 }
 

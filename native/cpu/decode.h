@@ -24,8 +24,11 @@ struct Decoding {
   std::span<const u8> bytes;
   CodeMode mode;
   Insn& out;
-  bool ends_block = false;  // nothing may follow in the same block
-  Ea ea = Ea::base;         // form of the memory operand, after memory()
+  bool ends_block = false;              // nothing may follow in the same block
+  Ea ea = Ea::base;                     // form of the memory operand, after memory()
+  int branch_condition = no_condition;  // of a conditional branch inside the page
+
+  static constexpr int no_condition = -1;
 
   bool code64() const { return mode == CodeMode::code64; }
   bool has_lock() const { return zydis.attributes & ZYDIS_ATTRIB_HAS_LOCK; }
@@ -84,6 +87,10 @@ void op_end_of_block(Core* c, const Insn* i);   // not an instruction: on to the
 void op_end_of_single(Core* c, const Insn* i);  // not an instruction: back to the run loop
 // For instructions without a handler of their own.
 Handler select_stub(Decoding& d, StubCache& stubs);
+
+// Arithmetic and the conditional branch behind it as one handler, that of the first; null if there
+// is none. The branch keeps its own Insn, so counts and faults stay as they are.
+Handler fused_handler(Handler first, int condition);
 
 // Picking template instances.
 template <class F>
@@ -164,6 +171,7 @@ class Decoder {
   const SelectorTable& selectors_;
   StubCache stubs_;
   DecodedBlock block_;
+  int condition_ = Decoding::no_condition;  // of the instruction decoded last
 };
 
 }  // namespace node_mesh

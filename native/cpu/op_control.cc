@@ -89,6 +89,7 @@ bool set_relative_target(Decoding& d) {
 
 Handler select_jcc(Decoding& d) {
   const bool in_page = set_relative_target(d);
+  if (in_page) d.branch_condition = d.zydis.opcode & 15;
   return by_condition(d.zydis.opcode, [&]<unsigned kCondition>() -> Handler {
     if (in_page) return jcc_in_page<kCondition>;
     if (d.code64()) return jcc_out<kCondition>;
