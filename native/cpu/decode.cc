@@ -27,6 +27,7 @@ const SelectorTable& selector_table() {
     register_msr(t);
     register_io(t);
     register_fpu(t);
+    register_sse_integer(t);
     register_sse_moves(t);
     register_decimal(t);
     return t;

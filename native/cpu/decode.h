@@ -77,6 +77,7 @@ void register_segments(SelectorTable& table);
 void register_msr(SelectorTable& table);
 void register_io(SelectorTable& table);
 void register_fpu(SelectorTable& table);
+void register_sse_integer(SelectorTable& table);
 void register_sse_moves(SelectorTable& table);
 void register_decimal(SelectorTable& table);
 

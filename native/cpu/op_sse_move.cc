@@ -1,8 +1,9 @@
-// The vector moves that compilers use for copying memory, and PXOR/XORPS, as direct handlers: they
+// The vector moves that compilers use for copying memory as direct handlers: they
 // are too frequent to go through stubs. None of them touches MXCSR.
 #include "cpu/decode.h"
 #include "cpu/fpu_access.h"
 #include "cpu/stub/stub.h"
+#include "cpu/xmm.h"
 
 namespace node_mesh {
 namespace {
@@ -11,13 +12,6 @@ struct Vector {
   u64 low, high;
 };
 Vector* xmm(Core* c, unsigned index) { return reinterpret_cast<Vector*>(c->fpu.xmm[index].data()); }
-unsigned xmm_index(const ZydisDecodedOperand& operand) {
-  return static_cast<unsigned>(operand.reg.value - ZYDIS_REGISTER_XMM0);
-}
-bool is_xmm(const Decoding& d, unsigned index) {
-  return d.is_register(index) && d.operands[index].reg.value >= ZYDIS_REGISTER_XMM0 &&
-         d.operands[index].reg.value <= ZYDIS_REGISTER_XMM15;
-}
 
 void mov_xx(Core* c, const Insn* i) {
   require_sse(c, i);
@@ -127,21 +121,6 @@ Handler select_scalar_move(Decoding& d) {
   return select_low_move<T>(d);
 }
 
-void pxor_xx(Core* c, const Insn* i) {
-  require_sse(c, i);
-  Vector* to = xmm(c, i->reg);
-  const Vector* from = xmm(c, i->src);
-  to->low ^= from->low;
-  to->high ^= from->high;
-  NM_NEXT;
-}
-Handler select_pxor(Decoding& d) {
-  if (!is_xmm(d, 0) || !is_xmm(d, 1)) return nullptr;
-  d.out.reg = static_cast<u8>(xmm_index(d.operands[0]));
-  d.out.src = static_cast<u8>(xmm_index(d.operands[1]));
-  return pxor_xx;
-}
-
 Selector string_movsd;
 Handler select_movsd(Decoding& d) {
   if (const Handler handler = string_movsd(d)) return handler;
@@ -169,9 +148,6 @@ void register_sse_moves(SelectorTable& table) {
   string_movsd = table[ZYDIS_MNEMONIC_MOVSD];
   table[ZYDIS_MNEMONIC_MOVSD] = select_movsd;
   table[ZYDIS_MNEMONIC_MOVSS] = select_scalar_move<u32, ZYDIS_MNEMONIC_MOVSS>;
-  table[ZYDIS_MNEMONIC_PXOR] = select_pxor;
-  table[ZYDIS_MNEMONIC_XORPS] = select_pxor;
-  table[ZYDIS_MNEMONIC_XORPD] = select_pxor;
 }
 
 }  // namespace node_mesh
