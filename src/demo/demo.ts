@@ -35,8 +35,8 @@ function describe(verdict: DemoVerdict): string {
     ["duplicated", String(verdict.duplicated)],
     ["out of order", String(verdict.outOfOrder)],
     ...verdict.switches.map((one): [string, string] => [
-      `pause from ${one.killed} to ${one.next}`,
-      `${one.pauseMs.toFixed(0)} ms (primary after ${one.primaryMs.toFixed(0)} ms)`,
+      `switch from ${one.killed} to ${one.next}`,
+      `next line ${one.pauseMs.toFixed(0)} ms late, new primary after ${one.primaryMs.toFixed(0)} ms`,
     ]),
     ["log", `${verdict.logBytesPerSecond.toFixed(0)} bytes a second`],
   ];

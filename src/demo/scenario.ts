@@ -16,7 +16,7 @@ const linesAfter = 4;
 export interface Switch {
   readonly killed: string;
   readonly next: string;
-  /** From the kill to the next line, less the second that lies between lines anyway. */
+  /** How much later than its second the latest line around the kill came. */
   readonly pauseMs: number;
   /** From the kill until another node said that it is the primary. */
   readonly primaryMs: number;
@@ -68,8 +68,8 @@ interface Play extends DemoOptions {
 
 async function play(cluster: Cluster, options: Play): Promise<DemoVerdict> {
   const { say, checker } = options;
-  for (const name of ["anna", "bert", "cora"]) cluster.add(name);
-  say("starting three nodes: anna, bert, cora");
+  for (const name of ["alpha", "beta", "gamma"]) cluster.add(name);
+  say("starting three nodes: alpha, beta, gamma");
   await cluster.start();
   say("they are connected; starting a VM with 2 copies and 1 witness");
   const began = performance.now();
@@ -130,9 +130,9 @@ async function kill(
     return primary !== null;
   });
   const node = cluster.node(primary ?? "");
-  // In the middle between two lines: neither is on its way.
+  // At any moment between two lines, so that some runs catch a line on its way.
   await checker.more(1, { timeoutMs: switchMsMax });
-  await delay(lineMs / 2);
+  await delay(Math.random() * lineMs);
   say(`kill -9 ${node.name}, the primary's node`);
   const killedMs = performance.now();
   await node.kill();
@@ -151,7 +151,7 @@ async function kill(
   say(`  ${next} is the primary after ${primaryMs.toFixed(0)} ms`);
   await lines;
   const pauseMs = Math.max(0, checker.longestGapMs(killedMs) - lineMs);
-  say(`  the guest's lines go on; the pause was ${pauseMs.toFixed(0)} ms`);
+  say(`  the guest's lines go on; the next came ${pauseMs.toFixed(0)} ms late`);
   return { node, switched: { killed: node.name, next, pauseMs, primaryMs } };
 }
 

@@ -90,7 +90,7 @@ clusterTest("kernels and initrds that are none", ["solo"], async (cluster) => {
   assert.deepEqual(await first(cluster).client.vms(), []);
 });
 
-clusterTest("names and numbers that do not fit", ["anna", "bert", "cora"], async (cluster) => {
+clusterTest("names and numbers that do not fit", ["alpha", "beta", "gamma"], async (cluster) => {
   const node = first(cluster);
   const data = ["--data", node.dataDir];
   await runTicker(node);
@@ -110,21 +110,21 @@ clusterTest("names and numbers that do not fit", ["anna", "bert", "cora"], async
 
 clusterTest(
   "stop, remove, and the name is free again",
-  ["anna", "bert", "cora"],
+  ["alpha", "beta", "gamma"],
   async (cluster) => {
-    const [anna, bert] = cluster.nodes as [NodeProcess, NodeProcess];
-    await runTicker(anna);
-    const stopped = await run(["vm", "stop", "ticker", "--data", bert.dataDir]);
+    const [alpha, beta] = cluster.nodes as [NodeProcess, NodeProcess];
+    await runTicker(alpha);
+    const stopped = await run(["vm", "stop", "ticker", "--data", beta.dataDir]);
     assert.equal(stopped.status, 0, stopped.err);
-    const view = await anna.client.vm("ticker");
+    const view = await alpha.client.vm("ticker");
     assert.deepEqual([view.state, view.end_reason], ["ended", "stopped"]);
-    const logs = await run(["vm", "logs", "ticker", "--data", bert.dataDir]);
+    const logs = await run(["vm", "logs", "ticker", "--data", beta.dataDir]);
     assert.match(logs.out, /^ticker\n/);
-    assertRefused(await run(["vm", "stop", "ticker", "--data", bert.dataDir]), /has ended/);
-    assert.equal((await run(["vm", "rm", "ticker", "--data", bert.dataDir])).status, 0);
-    assert.deepEqual(await anna.client.vms(), []);
-    await runTicker(bert);
-    assert.equal((await anna.client.vm("ticker")).state, "running");
+    assertRefused(await run(["vm", "stop", "ticker", "--data", beta.dataDir]), /has ended/);
+    assert.equal((await run(["vm", "rm", "ticker", "--data", beta.dataDir])).status, 0);
+    assert.deepEqual(await alpha.client.vms(), []);
+    await runTicker(beta);
+    assert.equal((await alpha.client.vm("ticker")).state, "running");
   },
 );
 
@@ -145,9 +145,9 @@ clusterTest("a port and a data directory that are taken", ["solo"], async (clust
   assert.equal(statSync(join(node.dataDir, "api.sock")).mode & 0o777, 0o600);
 });
 
-clusterTest("a node without the key gets no connection", ["anna"], async (cluster) => {
-  const anna = first(cluster);
-  const { addresses } = await anna.client.status();
+clusterTest("a node without the key gets no connection", ["alpha"], async (cluster) => {
+  const alpha = first(cluster);
+  const { addresses } = await alpha.client.status();
   const stranger = cluster.add("stranger");
   await stranger.start();
   const strangersTicket = await stranger.client.ticket();
@@ -167,6 +167,6 @@ clusterTest("a node without the key gets no connection", ["anna"], async (cluste
   // The stranger's key with this mesh's address: a key that was guessed.
   const own = ["join", strangersTicket, "--data", stranger.dataDir, "--listen", "127.0.0.1:0"];
   assertRefused(await run(own, { timeoutMs: 60_000 }), /join|itself|own/);
-  assert.equal((await anna.client.status()).peers_connected, 0);
-  assert.deepEqual(readdirSync(anna.dataDir).includes("api.sock"), true);
+  assert.equal((await alpha.client.status()).peers_connected, 0);
+  assert.deepEqual(readdirSync(alpha.dataDir).includes("api.sock"), true);
 });

@@ -17,7 +17,7 @@ test("the demo: two kills, nothing lost, nothing left behind", { timeout: 400_00
 
 clusterTest(
   "the primary is killed while Linux boots",
-  ["anna", "bert", "cora"],
+  ["alpha", "beta", "gamma"],
   async (cluster) => {
     const view = await runTicker(cluster.anyBut(), { kernel: null, memory_bytes: 256 * 2 ** 20 });
     const witness = nodeOfRole(cluster, view, "witness");

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { caughtUp, delay, until } from "../../src/demo/cluster.ts";
 import { clusterTest, nodeOfRole, primaryOf, Reader, runTicker, switchMs } from "./cluster.ts";
 
-const three = ["anna", "bert", "cora"];
+const three = ["alpha", "beta", "gamma"];
 const vm = "ticker";
 
 clusterTest("the primary is killed, comes back, and the next one is killed", three, async (c) => {

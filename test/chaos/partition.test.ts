@@ -93,7 +93,7 @@ test("links of the primary are cut one by one, and healed", options, async () =>
   const cluster = new Cluster(program(), { prefix: "node-mesh-chaos-" });
   let good = false;
   try {
-    for (const [index, name] of ["anna", "bert", "cora"].entries()) {
+    for (const [index, name] of ["alpha", "beta", "gamma"].entries()) {
       cluster.add(name, { listen: `10.77.0.${index + 1}:4001`, netns: network.space(index + 1) });
     }
     await cluster.start();
