@@ -96,7 +96,21 @@ StubResult run_dot_double(const Stub& stub, const StubOperands& operands) {
   return StubResult::ok;
 }
 
+StubResult convert_integer_pair(const Stub& stub, const StubOperands& operands) {
+  auto& to = operands.fpu->xmm[destination(plan_of(stub).shape)];
+  const __m128i integers = _mm_loadl_epi64(static_cast<const __m128i*>(operands.memory));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(to.data()),
+                   _mm_castps_si128(_mm_cvtepi32_ps(integers)));
+  return StubResult::ok;
+}
+
 }  // namespace
+
+StubResult run_integer_pair(const Stub& stub, const StubOperands& operands) {
+  Stub inner = stub;
+  inner.code = convert_integer_pair;
+  return run_simd_float(inner, operands);
+}
 
 StubResult run_estimate(const Stub& stub, const StubOperands& operands) {
   const StubPlan& plan = plan_of(stub);

@@ -33,6 +33,7 @@ bool stub_needs_code(StubKind kind) {
     case StubKind::touch:
     case StubKind::estimate:
     case StubKind::dot_product:
+    case StubKind::integer_pair:
       return false;
     default:
       return true;
@@ -64,6 +65,8 @@ Stub::Entry stub_entry(const StubPlan& plan, Stub::Entry code) {
       return run_estimate;
     case StubKind::dot_product:
       return run_dot_product;
+    case StubKind::integer_pair:
+      return run_integer_pair;
     case StubKind::x87_software:
       return x87_software_entry(plan.mnemonic);
   }

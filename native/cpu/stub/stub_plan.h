@@ -33,6 +33,7 @@ StubResult run_simd_float(const Stub& stub, const StubOperands& operands);
 StubResult run_x87(const Stub& stub, const StubOperands& operands);
 StubResult run_x87_simd_float(const Stub& stub, const StubOperands& operands);
 StubResult run_estimate(const Stub& stub, const StubOperands& operands);
+StubResult run_integer_pair(const Stub& stub, const StubOperands& operands);
 StubResult run_dot_product(const Stub& stub, const StubOperands& operands);
 // nullptr: not of this group.
 Stub::Entry x87_control_entry(ZydisMnemonic mnemonic);

@@ -226,6 +226,14 @@ std::optional<StubPolicy> sse_policy(const ZydisDecodedInstruction& instruction,
   StubPolicy policy;
   policy.unit = StubUnit::sse;
   policy.needs_alignment = shape.memory_bytes == 16 && !allows_misalignment(instruction.mnemonic);
+  if (shape.memory_form && instruction.mnemonic == ZYDIS_MNEMONIC_CVTPI2PS) {
+    policy.kind = StubKind::integer_pair;
+    return policy;
+  }
+  if (shape.memory_form && instruction.mnemonic == ZYDIS_MNEMONIC_CVTPI2PD) {
+    policy.kind = StubKind::simd_float;
+    return policy;
+  }
   if (converts_mmx(instruction.mnemonic)) {
     policy.kind = StubKind::x87_simd_float;
     policy.waits = true;
@@ -271,7 +279,9 @@ std::optional<StubPolicy> sse_policy(const ZydisDecodedInstruction& instruction,
 }
 
 // Non-temporal moves as plain ones: their hint has no architectural effect and costs the host time.
-void make_temporal(ZydisMnemonic mnemonic, StubShape& shape) {
+// CVTPI2PD from memory, which may not touch the x87 state, as its sister that has nothing to do
+// with MMX on any host.
+void simplify(ZydisMnemonic mnemonic, StubShape& shape) {
   switch (mnemonic) {
     case ZYDIS_MNEMONIC_MOVNTI:
       shape.map = 0;
@@ -284,6 +294,13 @@ void make_temporal(ZydisMnemonic mnemonic, StubShape& shape) {
     case ZYDIS_MNEMONIC_MOVNTQ:
     case ZYDIS_MNEMONIC_MOVNTDQ:
       shape.opcode = 0x7f;
+      break;
+    case ZYDIS_MNEMONIC_CVTPI2PD:
+      if (shape.memory_form) {  // as CVTDQ2PD
+        shape.prefix_66 = false;
+        shape.repeat_prefix = 0xf3;
+        shape.opcode = 0xe6;
+      }
       break;
     case ZYDIS_MNEMONIC_MOVNTDQA:
       shape.map = 1;
@@ -334,7 +351,7 @@ StubPolicy hint() {
 
 std::optional<StubPolicy> stub_policy(const ZydisDecodedInstruction& instruction,
                                       StubShape& shape) {
-  make_temporal(instruction.mnemonic, shape);
+  simplify(instruction.mnemonic, shape);
   switch (instruction.meta.isa_set) {
     case ZYDIS_ISA_SET_X87:
     case ZYDIS_ISA_SET_FCMOV:

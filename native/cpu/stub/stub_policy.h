@@ -27,6 +27,7 @@ enum class StubKind : std::uint8_t {
   bit_scan,
   estimate,      // RCPPS, RSQRTPS and their scalar forms
   dot_product,   // DPPS, DPPD
+  integer_pair,  // CVTPI2PS from memory: vendors disagree in whether it enters MMX mode
   x87_software,  // state-saving, control, partial remainders and transcendentals
 };
 

@@ -53,11 +53,12 @@ StubResult run_remainder(const Stub& stub, const StubOperands& operands) {
   X87Image image = x87_image(fpu);
   if (image.exception_pending()) return StubResult::x87_exception;
   if (!is_partial(image)) return run_x87(stub, operands);
-  image.status = static_cast<std::uint16_t>((image.status & ~(x87_c0 | x87_c1 | x87_c3)) | x87_c2);
+  image.status = static_cast<std::uint16_t>(image.status & ~x87_c1);
   const bool denormal =
       x87_class(image.st[0]) == X87Class::denormal || x87_class(image.st[1]) == X87Class::denormal;
   if (!denormal || x87_raise(image, x87_denormal)) {
     image.st[0] = partial_remainder(image.st[0], image.st[1]);
+    image.status = static_cast<std::uint16_t>((image.status & ~(x87_c0 | x87_c3)) | x87_c2);
   }
   x87_set_image(fpu, image);
   return StubResult::ok;

@@ -175,7 +175,7 @@ bool y_log2(X87Image& image, const X87Register& x, const X87Register& y, X87Regi
     if (cy == X87Class::zero) return invalid(image, result);
     result = x87_infinity(!x87_negative(y));
     if (cy == X87Class::infinity) return true;
-    return raise_denormals(image, x, y) && x87_raise(image, x87_zero_divide);
+    return x87_raise(image, x87_zero_divide);
   }
   if (x87_negative(x)) return invalid(image, result);
   if (!raise_denormals(image, x, y)) return false;

@@ -304,10 +304,6 @@ void aim_hidden(const Decoded& d, Case& test, Random& random) {
     }
     test.start.gpr[rsp] &= ~std::uint64_t{7};
   }
-  if (d.instruction.meta.category == ZYDIS_CATEGORY_DATAXFER) return;
-  if (d.instruction.mnemonic == ZYDIS_MNEMONIC_CMPXCHG && random.one_in(2)) {
-    gpr[0] = gpr[random.below(16)];
-  }
 }
 
 // MXCSR and FXSAVE images in memory must be loadable.
@@ -336,6 +332,9 @@ Decoded make_case(const InstructionSource& source, Group group, Random& random, 
   test.kernel = random.one_in(4);
   test.start.rip = code_address + 64 + random.below(page);
   test.length = d.instruction.length;
+  if (d.instruction.mnemonic == ZYDIS_MNEMONIC_CMPXCHG && random.one_in(2)) {
+    test.start.gpr[0] = test.start.gpr[random.below(16)];
+  }
   aim(d, test, random);
   aim_hidden(d, test, random);
   make_loadable(d, test, random);

@@ -11,7 +11,7 @@ namespace node_mesh::differential {
 namespace {
 
 constexpr std::uint64_t status = 0x8d5;
-constexpr int page_fault = 14, general_protection = 13, simd_exception = 19;
+constexpr int stack_fault = 12, page_fault = 14, general_protection = 13, simd_exception = 19;
 constexpr std::uint16_t c1 = 0x200, c2 = 0x400, inexact_and_underflow = 0x30;
 
 unsigned gpr_of(ZydisRegister reg) {
@@ -85,7 +85,7 @@ void define_integer(const Case& test, const Decoded& d, const State& actual, Sta
       break;
     case ZYDIS_MNEMONIC_SHLD:
     case ZYDIS_MNEMONIC_SHRD:
-      if (d.operands[0].size == 16 && shift_count(test, d) > 16) {
+      if (d.operands[0].size == 16 && shift_count(test, d) >= 16) {
         end.rflags = (end.rflags & ~flag_of) | (actual.rflags & flag_of);
       }
       [[fallthrough]];
@@ -293,7 +293,14 @@ bool is_x87(const Decoded& d) {
          d.instruction.meta.category == ZYDIS_CATEGORY_FCMOV;
 }
 
-bool is_memory_fault(int vector) { return vector == page_fault || vector == general_protection; }
+bool is_dot_product(const Decoded& d) {
+  return d.instruction.mnemonic == ZYDIS_MNEMONIC_DPPS ||
+         d.instruction.mnemonic == ZYDIS_MNEMONIC_DPPD;
+}
+
+bool is_memory_fault(int vector) {
+  return vector == page_fault || vector == general_protection || vector == stack_fault;
+}
 
 // What vendors report differently about one and the same fault of a memory operand.
 void define_fault(const Case& test, const Decoded& d, const Outcome& actual, Outcome& expected) {
@@ -309,6 +316,22 @@ void define_fault(const Case& test, const Decoded& d, const Outcome& actual, Out
         expected.fault_address = actual.fault_address;
       }
       break;
+    case ZYDIS_MNEMONIC_CALL:
+      // The target is checked before the return address is pushed, as the manuals have it.
+      if (actual.vector == general_protection) {
+        expected.vector = general_protection;
+        expected.error_code = expected.fault_address = 0;
+      }
+      break;
+    case ZYDIS_MNEMONIC_FXSAVE:
+    case ZYDIS_MNEMONIC_FXSAVE64:
+    case ZYDIS_MNEMONIC_FXRSTOR:
+    case ZYDIS_MNEMONIC_FXRSTOR64:
+      // Misaligned and not canonical: either may come first.
+      if (expected.vector == stack_fault && actual.vector == general_protection) {
+        expected.vector = general_protection;
+      }
+      [[fallthrough]];
     case ZYDIS_MNEMONIC_FLDENV:
     case ZYDIS_MNEMONIC_FNSTENV:
     case ZYDIS_MNEMONIC_FNSAVE:
@@ -369,12 +392,20 @@ bool expect(const Case& test, const Decoded* instruction, const Outcome& actual,
   }
   if (expected.vector == page_fault) {
     if (test.kernel) expected.error_code &= ~std::uint64_t{4};
+    // The host's kernel hides whether an address of its own is mapped.
+    if (expected.fault_address >> 47 != 0) {
+      expected.error_code = (expected.error_code & ~std::uint64_t{1}) | (actual.error_code & 1);
+    }
   } else {
     expected.fault_address = 0;
   }
   if (expected.vector == simd_exception) {
     // Whether a result that is not delivered would have been inexact.
     expected.end.mxcsr = (expected.end.mxcsr & ~0x20u) | (actual.end.mxcsr & 0x20u);
+    if (instruction != nullptr && is_dot_product(*instruction)) {
+      // Between its steps hardware stops at the first flag, ours at the end.
+      expected.end.mxcsr = actual.end.mxcsr;
+    }
     // Vendors differ in whether MMX mode was entered before the fault; ours changes nothing.
     if (instruction != nullptr &&
         instruction->instruction.meta.category == ZYDIS_CATEGORY_CONVERT) {

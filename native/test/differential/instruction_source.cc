@@ -23,6 +23,17 @@ bool has_prefix(const Decoded& d, std::uint8_t value) {
   return false;
 }
 
+// BT [base], base: the bit offset could lead anywhere, even into the sandbox's own memory.
+bool offset_is_base(const Decoded& d) {
+  const ZydisDecodedOperand* memory = d.explicit_memory();
+  if (memory == nullptr || d.operands[1].type != ZYDIS_OPERAND_TYPE_REGISTER) return false;
+  const auto whole = [](ZydisRegister reg) {
+    return ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, reg);
+  };
+  const ZydisRegister offset = whole(d.operands[1].reg.value);
+  return whole(memory->mem.base) == offset || whole(memory->mem.index) == offset;
+}
+
 bool is_integer(const Decoded& d) {
   switch (d.instruction.meta.isa_set) {
     case ZYDIS_ISA_SET_BMI1:
@@ -44,7 +55,6 @@ bool is_integer(const Decoded& d) {
     case ZYDIS_CATEGORY_LOGICAL:
     case ZYDIS_CATEGORY_SHIFT:
     case ZYDIS_CATEGORY_ROTATE:
-    case ZYDIS_CATEGORY_BITBYTE:
     case ZYDIS_CATEGORY_CMOV:
     case ZYDIS_CATEGORY_SETCC:
     case ZYDIS_CATEGORY_CONVERT:
@@ -54,6 +64,8 @@ bool is_integer(const Decoded& d) {
     case ZYDIS_CATEGORY_WIDENOP:
       return d.instruction.meta.isa_ext == ZYDIS_ISA_EXT_BASE ||
              d.instruction.meta.isa_ext == ZYDIS_ISA_EXT_LONGMODE;
+    case ZYDIS_CATEGORY_BITBYTE:
+      return d.instruction.meta.isa_ext == ZYDIS_ISA_EXT_BASE && !offset_is_base(d);
     case ZYDIS_CATEGORY_FLAGOP:
       return d.instruction.mnemonic != ZYDIS_MNEMONIC_CLI &&
              d.instruction.mnemonic != ZYDIS_MNEMONIC_STI;
@@ -350,6 +362,8 @@ bool fits_program(const Decoded& d) {
     case ZYDIS_MNEMONIC_BSWAP:
     case ZYDIS_MNEMONIC_TZCNT:
     case ZYDIS_MNEMONIC_LZCNT:
+    case ZYDIS_MNEMONIC_DPPD:
+    case ZYDIS_MNEMONIC_DPPS:
     case ZYDIS_MNEMONIC_RCPPS:
     case ZYDIS_MNEMONIC_RCPSS:
     case ZYDIS_MNEMONIC_RSQRTPS:
