@@ -76,6 +76,7 @@ class ReplayRun final : Kickable {
     interruption_.set_target(this);
     const int status = drive(*reader, **machine, replayer);
     interruption_.set_target(nullptr);
+    replayer_ = nullptr;
     return finish(status, *reader, **machine, digest, replayer, start_ns);
   }
 
@@ -126,7 +127,7 @@ class ReplayRun final : Kickable {
       write_output();
       if (!status) return fail_with(status.error(), "the log is damaged; record it again");
       if (output_.failure()) return output_failed();
-      if (*status == Replayer::Status::interrupted) {
+      if (interruption_.requested()) {
         end_ = "signal";
         return fail_with("interrupted at position " + text_of(machine.position()),
                          "replay it again for the rest");
