@@ -111,7 +111,7 @@ void op_popf(Core* c, const Insn* i) {
   const T value = pop<T>(c, i);
   u64 mask = rflags::status_bits | rflags::tf | rflags::df | rflags::nt;
   if (sizeof(T) > 2) mask |= rflags::ac | rflags::id | rflags::rf;
-  const unsigned iopl = (c->sysflags & rflags::iopl) >> 12;
+  const auto iopl = static_cast<unsigned>((c->sysflags & rflags::iopl) >> 12);
   if (c->cpl <= iopl) mask |= rflags::interrupt;
   if (c->cpl == 0) mask |= rflags::iopl;
   write_rflags(c, value & ~rflags::rf, mask);
