@@ -2,7 +2,7 @@
  * The single executable: Node itself without its symbol tables, with the bundle and all assets of
  * sea-config.json inside.
  */
-import { chmodSync, existsSync, mkdirSync, renameSync, rmSync, statSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, renameSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { capture, progress, script } from "./_command.ts";
 import { paths } from "./paths.ts";
@@ -12,10 +12,11 @@ const strippedNode = join(paths.build, "node-stripped");
 /** Writes dist/node-mesh. */
 export function buildExecutable(): void {
   stripNode();
-  // Node writes its output in place; a binary that is running must keep its file.
-  rmSync(paths.binary, { force: true });
   capture([paths.node, "--build-sea", join(paths.root, "sea-config.json")], { cwd: paths.root });
-  chmodSync(paths.binary, 0o755);
+  // Made beside and renamed when whole: nodes that are running keep the file they were started from.
+  const fresh = join(paths.build, "node-mesh");
+  chmodSync(fresh, 0o755);
+  renameSync(fresh, paths.binary);
   progress("executable", `wrote dist/node-mesh, ${statSync(paths.binary).size} bytes`);
 }
 
