@@ -13,7 +13,7 @@ const strippedNode = join(paths.build, "node-stripped");
 export function buildExecutable(): void {
   stripNode();
   capture([paths.node, "--build-sea", join(paths.root, "sea-config.json")], { cwd: paths.root });
-  // Made beside and renamed when whole: nodes that are running keep the file they were started from.
+  // Made beside and renamed when whole: nodes that are running keep their own file.
   const fresh = join(paths.build, "node-mesh");
   chmodSync(fresh, 0o755);
   renameSync(fresh, paths.binary);
