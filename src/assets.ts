@@ -18,10 +18,11 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
-import { homedir, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { getRawAsset, isSea } from "node:sea";
 import { Worker, type WorkerOptions } from "node:worker_threads";
+import { homeDirectory } from "./home_directory.ts";
 
 export const assetNames = [
   "vmm",
@@ -157,16 +158,6 @@ function candidateDirectories(options: AssetOptions): string[] {
     join(tmpdir(), `node-mesh-${user}`),
     join("/dev/shm", `node-mesh-${user}`),
   ].filter((directory) => directory !== "");
-}
-
-/** A system user may have none, and neither HOME nor a line in the password file. */
-function homeDirectory(): string {
-  try {
-    const home = homedir();
-    return home === "/nonexistent" ? "" : home;
-  } catch {
-    return "";
-  }
 }
 
 /** Others could swap a program in a directory of theirs: it must be ours, real, and closed. */

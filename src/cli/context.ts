@@ -2,10 +2,10 @@
  * What every verb needs: which node is meant, where text goes, and how a verb ends. A verb throws;
  * only `runVerb` turns that into one line and an exit status.
  */
-import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import type { Command } from "commander";
 import { ApiClient } from "../api/client.ts";
+import { homeDirectory } from "../home_directory.ts";
 import { oneLine, UserError } from "../user_error.ts";
 
 export const exitFailed = 1;
@@ -16,12 +16,13 @@ export class UsageError extends Error {
   override name = "UsageError";
 }
 
-/** The node that a command means. */
+/** The node that a command means: as told, or the user's own, or the machine's without a home. */
 export function dataDirOf(options: { readonly data?: string | undefined }): string {
   const given = options.data ?? process.env["NODE_MESH_DATA"] ?? "";
   if (given !== "") return resolve(given);
-  const share = process.env["XDG_DATA_HOME"] ?? "";
-  return join(share === "" ? join(homedir(), ".local/share") : share, "node-mesh");
+  const home = homeDirectory();
+  const usual = home === "" ? "/var/lib" : join(home, ".local/share");
+  return join(process.env["XDG_DATA_HOME"] || usual, "node-mesh");
 }
 
 export interface CommonOptions {
