@@ -203,6 +203,12 @@ std::uint64_t choose_address(std::size_t bytes, bool must_align, Random& random)
   }
 }
 
+// A 32-bit address must not be cut off to one that the sandbox may have mapped.
+std::uint64_t reachable(const Decoded& d, std::uint64_t target) {
+  const bool narrow = d.instruction.address_width == 32 && target >> 32 != 0;
+  return narrow ? hole_address + target % page : target;
+}
+
 unsigned number_of(ZydisRegister reg) {
   const ZydisRegister whole = ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, reg);
   return static_cast<unsigned>(whole - ZYDIS_REGISTER_RAX);
@@ -233,6 +239,7 @@ void aim(Decoded& d, Case& test, Random& random) {
   }
   std::uint64_t target = choose_address(operand->size / 8, locked || shifted, random);
   if (shifted) target = data_address + page + random.below(16) * 8;
+  target = reachable(d, target);
   auto& gpr = test.start.gpr;
   const auto& memory = operand->mem;
   std::uint64_t rest = target - static_cast<std::uint64_t>(memory.disp.value);
@@ -273,8 +280,8 @@ void aim(Decoded& d, Case& test, Random& random) {
 void aim_hidden(const Decoded& d, Case& test, Random& random) {
   auto& gpr = test.start.gpr;
   if (d.instruction.meta.category == ZYDIS_CATEGORY_STRINGOP) {
-    gpr[rsi] = choose_address(8, false, random);
-    gpr[rdi] = choose_address(8, false, random);
+    gpr[rsi] = reachable(d, choose_address(8, false, random));
+    gpr[rdi] = reachable(d, choose_address(8, false, random));
     if (random.one_in(3)) gpr[rdi] = gpr[rsi] + random.below(32) - 16;
     gpr[rcx] = random.one_in(8) ? random.below(9000) : random.below(70);
     if (random.one_in(4)) test.start.rflags |= 0x400;
@@ -284,7 +291,7 @@ void aim_hidden(const Decoded& d, Case& test, Random& random) {
   }
   if (d.instruction.mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU ||
       d.instruction.mnemonic == ZYDIS_MNEMONIC_MASKMOVQ) {
-    gpr[rdi] = choose_address(16, true, random);
+    gpr[rdi] = reachable(d, choose_address(16, true, random));
   }
   if (d.instruction.mnemonic == ZYDIS_MNEMONIC_XLAT) gpr[rbx] = data_address + random.below(4096);
   if (d.instruction.mnemonic == ZYDIS_MNEMONIC_ENTER ||
