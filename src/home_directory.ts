@@ -1,6 +1,7 @@
+/** The user's home directory, where there is one. */
 import { homedir } from "node:os";
 
-/** "" for a system user that has neither HOME nor a usable line in the password file. */
+/** Empty for a system user with neither HOME nor a directory in the password file. */
 export function homeDirectory(): string {
   try {
     const home = homedir();
