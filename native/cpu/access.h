@@ -32,20 +32,20 @@ template <Ea kEa>
   return linear;
 }
 
-[[gnu::always_inline]] inline TlbEntry* tlb_entry(TlbEntry* table, u64 va) {
-  const u64 at = (va >> 8) & ((tlb_slots - 1) << 4);
-  return reinterpret_cast<TlbEntry*>(reinterpret_cast<u8*>(table) + at);
+[[gnu::always_inline]] inline TlbEntry* tlb_entry(const TlbTable& table, u64 va) {
+  return reinterpret_cast<TlbEntry*>(reinterpret_cast<u8*>(table.entries) +
+                                     tlb_offset(va, table.mask));
 }
 // Gives the host address of kSize bytes at `va`; false when the slow path has to look.
 template <u64 kSize>
-[[gnu::always_inline]] inline bool tlb_hit(TlbEntry* table, u64 va, u8*& at) {
+[[gnu::always_inline]] inline bool tlb_hit(const TlbTable& table, u64 va, u8*& at) {
   const TlbEntry* entry = tlb_entry(table, va);
   at = reinterpret_cast<u8*>(va + entry->addend);
   return entry->tag == ((va + (kSize - 1)) & ~page_mask);
 }
 // The same with null for a miss, where that is as good.
 template <u64 kSize>
-[[gnu::always_inline]] inline u8* tlb_lookup(TlbEntry* table, u64 va) {
+[[gnu::always_inline]] inline u8* tlb_lookup(const TlbTable& table, u64 va) {
   u8* at;
   return tlb_hit<kSize>(table, va, at) ? at : nullptr;
 }

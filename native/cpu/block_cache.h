@@ -61,6 +61,9 @@ class BlockCache {
   u64 live_bytes_ = 0;
 };
 
-inline JumpEntry* jump_entry(const Core* c, u64 va) { return &c->jumps[jump_slot(va)]; }
+[[gnu::always_inline]] inline JumpEntry* jump_entry(const Core* c, u64 va) {
+  return reinterpret_cast<JumpEntry*>(reinterpret_cast<u8*>(c->jumps.entries) +
+                                      jump_offset(va, c->jumps.mask));
+}
 
 }  // namespace node_mesh

@@ -61,9 +61,20 @@ struct JumpEntry {
   u64 va = no_address;
   Block* block = nullptr;
 };
-inline constexpr u64 tlb_slots = 1024;
-inline constexpr u64 jump_slots = 8192;
-constexpr u64 jump_slot(u64 va) { return (va ^ (va >> 12)) & (jump_slots - 1); }
+// Direct-mapped tables as handlers look into them: the mask is that of a byte offset, so the sizes
+// can differ between the supervisor's caches and those of an address space.
+static_assert(sizeof(TlbEntry) == 16 && sizeof(JumpEntry) == 16);
+constexpr u64 table_mask(u64 slots) { return (slots - 1) << 4; }
+constexpr u64 tlb_offset(u64 va, u64 mask) { return (va >> 8) & mask; }
+constexpr u64 jump_offset(u64 va, u64 mask) { return ((va ^ (va >> 12)) << 4) & mask; }
+struct TlbTable {
+  TlbEntry* entries = nullptr;
+  u64 mask = 0;
+};
+struct JumpTable {
+  JumpEntry* entries = nullptr;
+  u64 mask = 0;
+};
 
 struct Segment {
   u16 selector = 0;
@@ -95,9 +106,8 @@ struct Core {
   // Hot.
   u64 icount = 0;              // the active counter: steps, or user_steps at CPL 3
   std::atomic<u64> event = 0;  // blocks are entered only while icount stays <= event
-  TlbEntry* tlb_read = nullptr;
-  TlbEntry* tlb_write = nullptr;
-  JumpEntry* jumps = nullptr;
+  TlbTable tlb_read, tlb_write;
+  JumpTable jumps;
   u16 flags = 0;
   u8 cpl = 0;
   CodeMode code_mode = CodeMode::code64;

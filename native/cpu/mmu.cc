@@ -19,12 +19,12 @@ constexpr u64 table_span(u8 level) { return u64{1} << (12 + level * 9); }
 Mmu::Mmu(Core& core, GuestMemory& memory)
     : core_(core),
       memory_(memory),
-      kernel_(std::make_unique<TranslationSet>()),
-      never_hits_(std::make_unique<TranslationSet>()),
+      kernel_(std::make_unique<TranslationSet>(TranslationSet::kernel_size)),
+      never_hits_(std::make_unique<TranslationSet>(TranslationSet::Size{2, 2, 2})),
       page_flags_(memory.page_count()),
       writable_refs_(memory.page_count()),
       tables_(memory.page_count()) {
-  spaces_[0].set = std::make_unique<TranslationSet>();
+  spaces_[0].set = std::make_unique<TranslationSet>(TranslationSet::user_size);
 }
 
 PagingControl Mmu::control() const {
@@ -83,18 +83,18 @@ void Mmu::fill(u64 va, const PageWalk& walk, Access access, bool user) {
   TranslationSet& set = user ? *spaces_[static_cast<unsigned>(current_)].set : *kernel_;
   const u64 page = va & ~page_mask;
   const u64 gfn = walk.gpa >> 12;
-  const u64 slot = (va >> 12) & (tlb_slots - 1);
+  const u64 slot = set.tlb_slot(va);
   const bool journal = !user && !in_upper_half(va);
   if (user && in_upper_half(va)) user_upper_half_ = true;
   if (access == Access::fetch) {
-    set.fetch[(va >> 12) & (TranslationSet::fetch_slots - 1)] = {page, gfn};
+    set.fetch_entry(va) = {page, gfn};
     lower_half_executed_ |= journal;
     return;
   }
   const TlbEntry entry{page,
                        reinterpret_cast<u64>(memory_.base()) + (walk.gpa & ~page_mask) - page};
   set.read[slot] = entry;
-  if (journal && lower_half_.size() < tlb_slots) lower_half_.push_back(static_cast<u16>(slot));
+  if (journal && lower_half_.size() < lower_half_max) lower_half_.push_back(static_cast<u16>(slot));
   const bool dirty = access == Access::write || (walk.leaf().entry & pte::dirty);
   if (!walk.writable || !dirty || page_flags_[gfn] != 0) return;
   if (access == Access::write) memory_.mark_dirty(gfn);
@@ -137,15 +137,13 @@ void Mmu::purge_writable(u64 gfn) {
 }
 
 u64 Mmu::fetch_gfn(u64 va) {
-  const TranslationSet& set = current_set();
-  const auto& entry = set.fetch[(va >> 12) & (TranslationSet::fetch_slots - 1)];
+  const TranslationSet::FetchEntry& entry = current_set().fetch_entry(va);
   if (entry.tag == (va & ~page_mask)) return entry.gfn;
   return translate(nullptr, va, Access::fetch, core_.user()) >> 12;
 }
 
 u64 Mmu::current_code_gfn() {
-  const auto& entry =
-      current_set().fetch[(core_.page_va >> 12) & (TranslationSet::fetch_slots - 1)];
+  const TranslationSet::FetchEntry& entry = current_set().fetch_entry(core_.page_va);
   return entry.tag == core_.page_va ? entry.gfn : ~u64{0};
 }
 
@@ -160,13 +158,13 @@ TranslationSet& Mmu::current_set() {
 
 void Mmu::select_tables() {
   TranslationSet& set = current_set();
-  core_.jumps = set.jumps.data();
+  core_.jumps = {set.jumps.data(), table_mask(set.jumps.size())};
   const bool alignment_checked =
       core_.user() && (core_.cr0 & cr0::am) && (core_.sysflags & rflags::ac);
   const bool watched = core_.dr[7] & 0xff;
   TranslationSet& data = alignment_checked || watched ? *never_hits_ : set;
-  core_.tlb_read = data.read.data();
-  core_.tlb_write = data.write.data();
+  core_.tlb_read = {data.read.data(), table_mask(data.read.size())};
+  core_.tlb_write = {data.write.data(), table_mask(data.write.size())};
 }
 
 void Mmu::prepare_store(const Insn* i, u64 gpa, const void* from, unsigned size) {

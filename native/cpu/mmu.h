@@ -25,14 +25,25 @@ struct TranslationSet {
     u64 tag = no_address;
     u64 gfn = 0;
   };
-  static constexpr u64 fetch_slots = 256;
-  std::array<TlbEntry, tlb_slots> read, write;
-  std::array<FetchEntry, fetch_slots> fetch;
-  std::array<JumpEntry, jump_slots> jumps;
+  // Powers of two. Small ones are quick to clear, which short-lived processes do all the time.
+  struct Size {
+    u64 tlb, fetch, jumps;
+  };
+  static constexpr Size kernel_size{1024, 1024, 4096};
+  static constexpr Size user_size{512, 128, 1024};
+
+  std::vector<TlbEntry> read, write;
+  std::vector<FetchEntry> fetch;
+  std::vector<JumpEntry> jumps;
   std::array<u64, 512> executed{};  // Bloom filter of pages that the jump entries point into
   bool jumps_used = false;
 
-  TranslationSet() { forget_jumps(); }
+  explicit TranslationSet(Size size)
+      : read(size.tlb), write(size.tlb), fetch(size.fetch), jumps(size.jumps) {
+    forget_jumps();
+  }
+  u64 tlb_slot(u64 va) const { return (va >> 12) & (read.size() - 1); }
+  FetchEntry& fetch_entry(u64 va) { return fetch[(va >> 12) & (fetch.size() - 1)]; }
   void clear();
   void clear_jumps();
   void forget_jumps();
@@ -93,6 +104,7 @@ class Mmu {
     std::unique_ptr<TranslationSet> set;
   };
   static constexpr unsigned space_limit = 16;
+  static constexpr u64 lower_half_max = 1024;
 
   PagingControl control() const;
   void set_entry_bits(const Insn* i, const PageWalk& walk, Access access);

@@ -1,4 +1,5 @@
 // Address spaces and flushing: the part of the MMU that decides how much to forget.
+#include <algorithm>
 #include <cstring>
 
 #include "cpu/mmu.h"
@@ -6,9 +7,9 @@
 namespace node_mesh {
 
 void TranslationSet::clear() {
-  read.fill({});
-  write.fill({});
-  fetch.fill({});
+  std::ranges::fill(read, TlbEntry{});
+  std::ranges::fill(write, TlbEntry{});
+  std::ranges::fill(fetch, FetchEntry{});
   clear_jumps();
 }
 
@@ -23,16 +24,16 @@ void TranslationSet::clear_jumps() {
 // must hold another address when empty, or the empty entry's null block would be run.
 void TranslationSet::forget_jumps() {
   constexpr u64 other = no_address ^ 2;
-  static_assert(jump_slot(other) != jump_slot(no_address));
-  jumps.fill({});
-  jumps[jump_slot(no_address)].va = other;
+  const u64 mask = table_mask(jumps.size());
+  std::ranges::fill(jumps, JumpEntry{});
+  jumps[jump_offset(no_address, mask) / sizeof(JumpEntry)].va = other;
 }
 
 void TranslationSet::drop_page(u64 page) {
-  const u64 slot = (page >> 12) & (tlb_slots - 1);
+  const u64 slot = tlb_slot(page);
   if (read[slot].tag == page) read[slot] = {};
   if (write[slot].tag == page) write[slot] = {};
-  auto& fetched = fetch[(page >> 12) & (fetch_slots - 1)];
+  FetchEntry& fetched = fetch_entry(page);
   if (fetched.tag == page) fetched = {};
   if (maybe_executed(page)) clear_jumps();
 }
@@ -55,7 +56,7 @@ int Mmu::find_space(u64 root) {
   if (space.set) {
     flush_space(oldest);
   } else {
-    space.set = std::make_unique<TranslationSet>();
+    space.set = std::make_unique<TranslationSet>(TranslationSet::user_size);
   }
   space.root = root;
   return oldest;
@@ -89,16 +90,16 @@ void Mmu::clear_lower_half() {
     if (!(kernel_->read[slot].tag >> 63)) kernel_->read[slot] = {};
     if (!(kernel_->write[slot].tag >> 63)) kernel_->write[slot] = {};
   };
-  if (lower_half_.size() < tlb_slots) {
+  if (lower_half_.size() < lower_half_max) {
     for (const u16 slot : lower_half_)
       clear_slot(slot);
   } else {
-    for (u64 slot = 0; slot < tlb_slots; ++slot)
+    for (u64 slot = 0; slot < kernel_->read.size(); ++slot)
       clear_slot(slot);
   }
   lower_half_.clear();
   if (!lower_half_executed_) return;
-  kernel_->fetch.fill({});
+  std::ranges::fill(kernel_->fetch, TranslationSet::FetchEntry{});
   kernel_->clear_jumps();
   lower_half_executed_ = false;
 }
@@ -138,7 +139,7 @@ void Mmu::flush_everything() {
 }
 
 void Mmu::forget_writable_pages() {
-  for_each_set([](TranslationSet& set) { set.write.fill({}); });
+  for_each_set([](TranslationSet& set) { std::ranges::fill(set.write, TlbEntry{}); });
 }
 
 }  // namespace node_mesh

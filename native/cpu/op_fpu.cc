@@ -138,7 +138,7 @@ void op_stub(Core* c, const Insn* i) {
   NM_NEXT;
 }
 
-u8* cached_bytes(TlbEntry* table, u64 va, u64 size) {
+u8* cached_bytes(const TlbTable& table, u64 va, u64 size) {
   const TlbEntry* entry = tlb_entry(table, va);
   if (entry->tag != ((va + size - 1) & ~page_mask)) return nullptr;
   return reinterpret_cast<u8*>(va + entry->addend);

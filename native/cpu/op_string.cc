@@ -1,6 +1,7 @@
 // MOVS STOS LODS SCAS CMPS, plain and repeated. A repeated instruction runs in slices: a slice ends
 // at the first page boundary of source or destination, when the count or the comparison ends it, or
 // after one item that is not plain RAM. Each slice is one step; with work left, RIP stays.
+#include <array>
 #include <cstring>
 
 #include "cpu/decode.h"
@@ -186,6 +187,21 @@ void run_items(Core* c, const Insn* i, u64 items) {
   }
 }
 
+// A slice into a page that holds code or page tables, upwards: the MMU sees it as one store.
+template <StringOp kOp, class T>
+[[gnu::noinline]] void store_watched(Core* c, const Insn* i, const u8* source, const u8* to,
+                                     u64 items) {
+  std::array<u8, page_bytes> buffer;
+  const auto bytes = static_cast<unsigned>(items * sizeof(T));
+  if constexpr (kOp == StringOp::movs) std::memcpy(buffer.data(), source, bytes);
+  if constexpr (kOp == StringOp::stos) {
+    fill_items<T>(buffer.data(), get_reg<T>(c, gpr_offset(rax)), items, false);
+  }
+  const auto gpa = static_cast<u64>(to - reinterpret_cast<const u8*>(c->memory->base()));
+  c->mmu->prepare_store(i, gpa, buffer.data(), bytes);
+  c->mmu->commit_store(gpa, buffer.data(), bytes);
+}
+
 // Runs one slice of at most `items` items; the registers tell how many it did.
 template <StringOp kOp, class T>
 void run_slice(Core* c, const Insn* i, u64 items) {
@@ -202,9 +218,14 @@ void run_slice(Core* c, const Insn* i, u64 items) {
   if (!source.ram) return run_items<kOp, T>(c, i, 1);
   if constexpr (has_destination(kOp)) destination = slice_page(c, i, at.destination, writes);
   if (!destination.ram) return run_items<kOp, T>(c, i, 1);
-  if (destination.watched) {
+  if (writes && destination.watched) {
     require_alone(c, i);
-    return run_items<kOp, T>(c, i, items);
+    const u64 bytes = items * sizeof(T);
+    const bool overlap = source.at != nullptr && source.at < destination.at + bytes &&
+                         destination.at < source.at + bytes;
+    if (down || overlap) return run_items<kOp, T>(c, i, items);
+    if constexpr (writes) store_watched<kOp, T>(c, i, source.at, destination.at, items);
+    return finish_items<kOp, T>(c, i, items);
   }
   if constexpr (kOp == StringOp::movs) copy_items<T>(destination.at, source.at, items, down);
   if constexpr (kOp == StringOp::stos) {
