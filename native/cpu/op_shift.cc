@@ -21,10 +21,13 @@ u16 second_bit(T value) {
 }
 inline u16 carry_bit(u16 flags) { return (flags >> 8) & 1; }
 
-#define NM_HOST_SHIFT(text)                                                                        \
-  u16 f = 0;                                                                                       \
-  asm(text " %%cl, %[a]" NM_TAKE_FLAGS : [a] "+q"(a), "=&a"(f) : "c"(static_cast<u8>(count)) : "c" \
-                                                                                               "c")
+#define NM_HOST_SHIFT(text)            \
+  u16 f = 0;                           \
+  asm(text " %%cl, %[a]" NM_TAKE_FLAGS \
+      : [a] "+q"(a), "=&a"(f)          \
+      : "c"(static_cast<u8>(count))    \
+      : "c"                            \
+        "c")
 
 // Each takes a count already masked and not zero.
 struct Shl {
