@@ -38,7 +38,7 @@ class BlockCache {
   static constexpr u64 bucket_count = u64{1} << 17;
   // Killed blocks wait for a safe point; live ones are dropped altogether at the cap.
   static constexpr u64 killed_bytes_max = u64{16} << 20;
-  static constexpr u64 live_bytes_max = u64{512} << 20;
+  static constexpr u64 live_bytes_max = u64{192} << 20;
 
   Block* lookup(u64 pa, u8 mode) const;
   // Null when the first instruction reaches into the next page, whose fetch may fault, and

@@ -139,6 +139,7 @@ void Mmu::purge_writable(u64 gfn) {
 u64 Mmu::fetch_gfn(u64 va) {
   const TranslationSet::FetchEntry& entry = current_set().fetch_entry(va);
   if (entry.tag == (va & ~page_mask)) return entry.gfn;
+  if (!is_canonical(va)) raise_error(&core_, nullptr, vector::gp, 0);
   return translate(nullptr, va, Access::fetch, core_.user()) >> 12;
 }
 

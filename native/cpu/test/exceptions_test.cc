@@ -107,6 +107,18 @@ TEST_CASE("a page fault on fetch names the byte that could not be fetched") {
   CHECK(guest.frame().rip == code_at + 0xffe);
 }
 
+TEST_CASE("execution that runs into a non-canonical address is a general protection fault there") {
+  for (const std::uint64_t rip : {std::uint64_t{0x800000000000}, std::uint64_t{1} << 63}) {
+    TestGuest guest;
+    CpuSnapshot s = guest.user_state();
+    s.rip = rip;
+    REQUIRE(guest.run(s) == RunExit::halted);
+    CHECK(guest.frame().vector == 13);
+    CHECK(guest.frame().error == 0);
+    CHECK(guest.frame().rip == rip);
+  }
+}
+
 TEST_CASE("no-execute pages fault on fetch only") {
   TestGuest guest;
   guest.put64(TestGuest::entry_gpa(code_at), code_at | 7 | std::uint64_t{1} << 63);
