@@ -1,4 +1,5 @@
-// MOV MOVZX MOVSX MOVSXD LEA XCHG CMOVcc SETcc BSWAP MOVBE-less sign extensions, XLAT, NOP.
+// MOV MOVZX MOVSX MOVSXD LEA XCHG CMOVcc SETcc BSWAP, sign extensions of the accumulator, XLAT,
+// flag instructions, and what does nothing.
 #include "cpu/decode.h"
 #include "cpu/flags.h"
 
