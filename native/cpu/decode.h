@@ -31,6 +31,7 @@ struct Decoding {
   static constexpr int no_condition = -1;
 
   bool code64() const { return mode == CodeMode::code64; }
+  bool has_lock() const { return zydis.attributes & ZYDIS_ATTRIB_HAS_LOCK; }
   bool is_register(unsigned index) const {
     return index < operands.size() && operands[index].type == ZYDIS_OPERAND_TYPE_REGISTER;
   }

@@ -17,9 +17,13 @@ using Handler = void (*)(Core*, const Insn*);
 
 // Bits of Insn::extra.
 inline constexpr u16 insn_stack_segment = 1;  // the memory operand is in SS: #SS instead of #GP
-inline constexpr u16 insn_repeat = 2;         // REP or REPE (REPNE where the two mean the same)
-inline constexpr u16 insn_address32 = 4;      // address size of implicit operands is 32 bits
-inline constexpr u16 insn_address16 = 8;      // address size is 16 bits (compatibility mode)
+inline constexpr u16 insn_address16 = 2;      // 16-bit effective address (compatibility mode)
+inline constexpr u16 insn_repeat = 4;         // REP or REPE
+inline constexpr u16 insn_repeat_not = 8;     // REPNE
+inline constexpr u16 insn_aligned = 16;       // the memory operand must be aligned to its size
+inline constexpr u16 insn_is_x87 = 32;
+inline constexpr u16 insn_is_mmx = 64;
+inline constexpr u16 insn_address32 = 128;  // address size of implicit operands is 32 bits
 
 struct alignas(32) Insn {
   Handler fn = nullptr;

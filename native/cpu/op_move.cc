@@ -1,5 +1,4 @@
-// MOV MOVZX MOVSX MOVSXD LEA XCHG CMOVcc SETcc BSWAP, sign extensions of the accumulator, XLAT,
-// flag instructions, and what does nothing.
+// MOV MOVZX MOVSX MOVSXD LEA XCHG CMOVcc SETcc BSWAP MOVBE-less sign extensions, XLAT, NOP.
 #include "cpu/decode.h"
 #include "cpu/flags.h"
 

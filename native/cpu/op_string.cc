@@ -279,7 +279,7 @@ Handler select_string(Decoding& d) {
   if (d.zydis.address_width == 32) d.out.extra |= insn_address32;
   if (d.zydis.address_width == 16) d.out.extra |= insn_address16;
   if (repeat) d.out.extra |= insn_repeat;
-  if (repeat_not && !compares) d.out.extra |= insn_repeat;
+  if (repeat_not) d.out.extra |= compares ? insn_repeat_not : insn_repeat;
   unsigned bits = 8;
   switch (d.zydis.mnemonic) {
     case ZYDIS_MNEMONIC_MOVSW:
