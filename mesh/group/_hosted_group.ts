@@ -226,7 +226,8 @@ export class HostedGroup implements Group {
     this.#handedIndex = ready.committed.at(-1)?.index ?? this.#handedIndex;
     this.#finishDurable();
     if (ready.committed.length > 0) {
-      this.#latency.committed(this.#handedIndex, this.#init.clock.now());
+      const report = (ms: number) => this.#init.handler.onCommitLatency?.(ms);
+      this.#latency.committed(this.#handedIndex, { now: this.#init.clock.now(), report });
     }
     this.#updateRole();
     this.#deliver(ready.committed);

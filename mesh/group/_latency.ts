@@ -22,12 +22,14 @@ export class CommitLatency {
     this.#started.set(index, now);
   }
 
-  committed(through: number, now: number): void {
+  committed(through: number, options: { now: number; report?: (ms: number) => void }): void {
+    const { now, report } = options;
     for (const [index, start] of this.#started) {
       if (index > through) break;
       this.#started.delete(index);
       this.#samples[this.#count % groupLimits.latencySamples] = now - start;
       this.#count += 1;
+      report?.(now - start);
     }
   }
 

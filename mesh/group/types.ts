@@ -16,6 +16,8 @@ export interface GroupHandler {
   onCommitted(entries: readonly Entry[]): void | Promise<void>;
   /** Role, leader, term or readyToLead changed. */
   onRole(state: RoleState): void;
+  /** How long an own proposal took until it was committed. */
+  onCommitLatency?(ms: number): void;
   /** This group takes no further part on this node: its storage or its handler failed. */
   onError?(error: Error): void;
 }

@@ -11,6 +11,7 @@ import { ConsoleHub } from "./console_hub.ts";
 import { InputLedger } from "./input_ledger.ts";
 import { type CopyEnd, type CopyPhase, VmCopy } from "./vm_copy.ts";
 import { type CopyStatus, decodeEntry, encodeEntry, type VmState } from "./vm_entries.ts";
+import type { VmObserver } from "./vm_observer.ts";
 import { machineConfig, type VmSpec } from "./vm_spec.ts";
 import type { VmmFactory } from "./vmm_process.ts";
 
@@ -49,6 +50,7 @@ export interface SupervisorOptions {
   readonly onRemoved: () => void;
   /** Monotonic milliseconds. */
   readonly now: () => number;
+  readonly observe?: VmObserver;
 }
 
 export class VmSupervisor implements GroupHandler {
@@ -82,6 +84,7 @@ export class VmSupervisor implements GroupHandler {
   #end: CopyEnd | null = null;
   #removed = false;
   #closed = false;
+  readonly #stop = new AbortController();
 
   constructor(options: SupervisorOptions) {
     this.#options = options;
@@ -133,6 +136,13 @@ export class VmSupervisor implements GroupHandler {
     if (role.role === "leader" && before?.role !== "leader") {
       this.#leaderSince = this.#options.now();
     }
+    const { leader, term } = role;
+    this.#options.observe?.(this.spec, {
+      kind: "role",
+      leads: role.role === "leader",
+      leader,
+      term,
+    });
     const phase = this.#copy?.phase;
     const ahead = phase === "live" || phase === "going_live";
     if (ahead && (role.role !== "leader" || role.term !== this.#liveTerm)) {
@@ -144,6 +154,10 @@ export class VmSupervisor implements GroupHandler {
     if (before?.role !== role.role || before.term !== role.term || before.leader !== role.leader) {
       this.#options.onChange();
     }
+  }
+
+  onCommitLatency(ms: number): void {
+    this.#options.observe?.(this.spec, { kind: "commit", ms });
   }
 
   onError(error: Error): void {
@@ -213,6 +227,7 @@ export class VmSupervisor implements GroupHandler {
   /** Ends the copy; the group is its owner's to close. */
   async close(): Promise<void> {
     this.#closed = true;
+    this.#stop.abort();
     if (this.#rebuildTimer !== null) clearTimeout(this.#rebuildTimer);
     const copy = this.#copy;
     this.#dropCopy();
@@ -294,8 +309,10 @@ export class VmSupervisor implements GroupHandler {
   }
 
   #phase(phase: CopyPhase): void {
-    const { log, now, onChange } = this.#options;
+    const { log, now, observe, onChange } = this.#options;
+    observe?.(this.spec, { kind: "phase", phase, chunkCount: this.#chunkCount });
     if (phase === "live") {
+      void this.#reportOutput();
       this.#liveCount += 1;
       this.#failure = null;
       this.#switchMs = this.#leaderSince === null ? null : now() - this.#leaderSince;
@@ -305,6 +322,13 @@ export class VmSupervisor implements GroupHandler {
     log.info({ vm: this.spec.name, term: this.#role?.term, chunks: this.#chunkCount }, phase);
     onChange();
     if (phase === "following") queueMicrotask(() => this.#consider());
+  }
+
+  async #reportOutput(): Promise<void> {
+    const { signal } = this.#stop;
+    const { end } = this.hub;
+    await this.hub.readWaiting(end, { signal });
+    if (this.hub.end > end) this.#options.observe?.(this.spec, { kind: "output" });
   }
 
   #recorded(chunk: Buffer): void {
