@@ -25,6 +25,7 @@ class VirtioPci final : public PciFunction, public VirtioPort {
   VirtioPci& operator=(const VirtioPci&) = delete;
 
   unsigned slot() const { return slot_; }
+  bool interrupt_pin() const { return pin_asserted_; }
   std::string_view name() const override { return device_.name(); }
   std::uint64_t deadline_ns() const override;
   void advance(std::uint64_t now_ns) override;
@@ -61,7 +62,7 @@ class VirtioPci final : public PciFunction, public VirtioPort {
   };
 
   void build_config_space();
-  unsigned add_capability(unsigned at, unsigned next, std::span<const std::uint8_t> body);
+  void add_capabilities();
   void put_config(unsigned offset, unsigned size, std::uint32_t value);
   std::uint32_t get_config(unsigned offset, unsigned size) const;
   std::uint16_t command() const { return static_cast<std::uint16_t>(get_config(0x04, 2)); }
@@ -70,26 +71,28 @@ class VirtioPci final : public PciFunction, public VirtioPort {
 
   std::uint64_t read_common(unsigned offset, unsigned size) const;
   void write_common(unsigned offset, unsigned size, std::uint64_t value);
-  void write_queue_register(unsigned offset, std::uint64_t value, unsigned size);
+  void write_queue_register(Queue& queue, unsigned offset, unsigned size, std::uint64_t value);
   std::uint64_t read_device_config(unsigned offset, unsigned size) const;
-  std::uint64_t read_messages(unsigned offset, unsigned size) const;
+  std::uint32_t read_message(unsigned offset) const;
+  std::uint32_t read_pending(unsigned offset) const;
   void write_message(unsigned offset, std::uint32_t value);
-  std::uint64_t read_window_by_config(std::uint64_t now_ns);
-  void write_window_by_config(std::uint32_t value, std::uint64_t now_ns);
+  // The access that the driver set up in the capability for access by configuration space.
+  struct WindowAccess {
+    std::uint32_t offset = 0, size = 0;  // no size: it makes no sense
+  };
+  WindowAccess window_access() const;
   void write_status(std::uint8_t value);
   void reset_device();
   std::uint64_t offered_features() const;
-  Queue* selected() {
-    return queue_select_ < queues_.size() ? &queues_[queue_select_] : nullptr;
-  }
+  Queue* selected() { return queue_select_ < queues_.size() ? &queues_[queue_select_] : nullptr; }
   const Queue* selected() const {
     return queue_select_ < queues_.size() ? &queues_[queue_select_] : nullptr;
   }
 
   void interrupt(std::uint16_t vector, std::uint8_t status_bit);
-  void send(Message& message);
   void send_pending();
   void update_pin();
+  void note_broken_queues();
 
   VirtioDevice& device_;
   const unsigned slot_;
@@ -97,9 +100,9 @@ class VirtioPci final : public PciFunction, public VirtioPort {
   PciInterrupts& interrupts_;
   std::array<std::uint8_t, config_bytes> config_space_{};
   std::array<std::uint8_t, config_bytes> config_writable_{};
-  unsigned messages_at_ = 0;         // offsets of capabilities in configuration space
+  unsigned messages_at_ = 0;  // offsets of capabilities in configuration space
   unsigned window_capability_ = 0;
-  std::vector<Message> messages_;    // one for each queue and one for the configuration
+  std::vector<Message> messages_;  // one for each queue and one for the configuration
   std::vector<Queue> queues_;
   std::uint32_t device_feature_select_ = 0, driver_feature_select_ = 0;
   std::uint64_t driver_features_ = 0;
@@ -109,7 +112,6 @@ class VirtioPci final : public PciFunction, public VirtioPort {
   std::uint8_t config_generation_ = 0;
   std::uint8_t interrupt_status_ = 0;
   bool pin_asserted_ = false;
-  bool config_change_told_ = true;   // the break of a queue was told
   std::uint64_t notified_ns_ = no_deadline;
 };
 

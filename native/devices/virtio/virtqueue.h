@@ -4,6 +4,9 @@
 // then gives and takes nothing.
 #pragma once
 
+#include <cstdint>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include "devices/state.h"
@@ -50,18 +53,21 @@ class VirtQueue {
   // The next request of the driver, in `chain`, whose storage is used again. False: there is none
   // now; the driver will ring the doorbell for the next one.
   bool take(DescriptorChain& chain);
-  // Gives the last chain that take() gave back to the driver's ring, as if it had not been taken.
-  // For a device that cannot serve it yet.
-  void put_back();
+  // The last so many chains that take() gave were not taken: for a device that cannot serve them
+  // yet. None of them may have been put.
+  void put_back(unsigned chains);
   // The request is done and `written` bytes of its writable part were filled, from the first.
   void put_used(const DescriptorChain& chain, std::uint32_t written);
-  bool has_next();  // would take() find something?
+  // Are there so many chains to take? If not, the driver will ring the doorbell for the next one.
+  bool has_chains(unsigned count);
 
   bool ready() const { return enabled_ && !broken_; }
   bool broken() const { return broken_; }
   void break_it() { broken_ = true; }
 
-  // The transport's side.
+  // The transport's side. One service is what a device does at one position: the driver cannot add
+  // to its ring meanwhile, so a ring that gives more chains than it has places is broken.
+  void begin_service() { taken_ = 0; }
   void reset();
   void set_event_index(bool on) { event_index_ = on; }
   void enable();  // checks where the driver put its rings
@@ -77,23 +83,32 @@ class VirtQueue {
   std::uint64_t descriptors = 0, available = 0, used = 0;  // guest-physical, set by the driver
 
  private:
-  bool read_chain(DescriptorChain& chain, std::uint16_t head);
-  bool add_descriptor(DescriptorChain& chain, const std::byte* raw);
-  bool read_indirect(DescriptorChain& chain, std::uint64_t table, std::uint32_t bytes);
+  struct Descriptor {
+    std::uint64_t gpa = 0;
+    std::uint32_t bytes = 0;
+    std::uint16_t flags = 0, next = 0;
+  };
+  Descriptor read_descriptor(std::uint64_t table, std::uint32_t index);
+  bool read_chain(DescriptorChain& chain, std::uint64_t table, std::uint32_t table_size,
+                  std::uint32_t first, bool indirect);
+  bool add_segment(DescriptorChain& chain, const Descriptor& descriptor);
+  bool rings_in_memory() const;
   bool fail() {
     broken_ = true;
     return false;
   }
   std::uint16_t read_u16(std::uint64_t gpa);
   void write_u16(std::uint64_t gpa, std::uint16_t value);
+  std::uint64_t used_event_gpa() const { return available + 4 + 2ull * size_; }
+  std::uint64_t available_event_gpa() const { return used + 4 + 8ull * size_; }
 
   GuestDma& dma_;
   std::uint16_t size_max_;
   std::uint16_t size_ = 0;
   std::uint16_t next_available_ = 0;  // how many chains were taken, mod 2^16
   std::uint16_t next_used_ = 0;       // how many were put, mod 2^16
-  std::uint16_t told_used_ = 0;       // next_used_ when the driver was last considered for an
-                                      // interrupt
+  std::uint16_t told_used_ = 0;       // next_used_ when an interrupt was last considered
+  unsigned taken_ = 0;                // in this service
   bool enabled_ = false;
   bool broken_ = false;
   bool event_index_ = false;
