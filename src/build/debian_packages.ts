@@ -17,12 +17,12 @@ export const debianPackages = {
   "libsodium-dev": "hashes",
   "libxxhash-dev": "hashes",
   "liblzma-dev": "kernel payloads",
-  "libzstd-dev": "compressed logs and kernel payloads",
+  "libzstd-dev": "compressed logs, kernel payloads and disk images",
   "libzycore-dev": "headers of the instruction decoder",
   "libzydis-dev": "headers of the instruction decoder",
   "ninja-build": "native build",
   "nlohmann-json3-dev": "JSON and CBOR",
-  "zlib1g-dev": "kernel payloads",
+  "zlib1g-dev": "kernel payloads and disk images",
 } as const;
 
 /** Wanted only by `npm run bench` (the peer) and by tests in namespaces. */

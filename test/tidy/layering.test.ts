@@ -17,25 +17,29 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   test: ["mod.ts", "src", "mesh", "examples"],
 };
 
-/** Headers of machine/ that say what guest memory and positions are; they know no machine. */
+/** Headers that say what guest memory, positions, files and hashes are; they know no machine. */
 const sharedWords = [
   "native/machine/check.h",
   "native/machine/format_text.h",
   "native/machine/guest_memory.h",
   "native/machine/position.h",
+  "native/replay/byte_codec.h",
+  "native/replay/file.h",
+  "native/replay/sha256.h",
 ];
 
 /** Part of native/ -> the parts it may include, beside itself and `sharedWords`. */
 const mayInclude: Readonly<Record<string, readonly string[]>> = {
   cpu: [],
-  devices: [],
-  machine: ["cpu", "devices"],
-  replay: ["machine", "cpu"],
-  wire: ["replay", "machine", "cpu"],
-  verbs: ["wire", "replay", "machine", "cpu"],
+  disk: [],
+  devices: ["disk"],
+  machine: ["cpu", "devices", "disk"],
+  replay: ["machine", "cpu", "disk"],
+  wire: ["replay", "machine", "cpu", "disk"],
+  verbs: ["wire", "replay", "machine", "cpu", "disk"],
   "main.cc": ["verbs"],
-  test: ["verbs", "wire", "replay", "machine", "devices", "cpu"],
-  fuzz: ["verbs", "wire", "replay", "machine", "devices", "cpu"],
+  test: ["verbs", "wire", "replay", "machine", "devices", "cpu", "disk"],
+  fuzz: ["verbs", "wire", "replay", "machine", "devices", "cpu", "disk"],
 };
 
 /** The one place that is a library's face: tests of src/ and mesh/ are in those folders too. */
