@@ -29,17 +29,22 @@ std::expected<GuestMemory, std::string> GuestMemory::create(std::uint64_t ram_by
 }
 
 GuestMemory::GuestMemory(std::byte* base, std::uint64_t size_bytes)
-    : base_(base), size_bytes_(size_bytes), dirty_(size_bytes / page_bytes, std::uint8_t{0}) {}
+    : base_(base),
+      size_bytes_(size_bytes),
+      dirty_(size_bytes / page_bytes, std::uint8_t{0}),
+      taken_(size_bytes / page_bytes, std::uint8_t{0}) {}
 
 GuestMemory::GuestMemory(GuestMemory&& other) noexcept
     : base_(std::exchange(other.base_, nullptr)),
       size_bytes_(std::exchange(other.size_bytes_, 0)),
-      dirty_(std::move(other.dirty_)) {}
+      dirty_(std::move(other.dirty_)),
+      taken_(std::move(other.taken_)) {}
 
 GuestMemory& GuestMemory::operator=(GuestMemory&& other) noexcept {
   std::swap(base_, other.base_);
   std::swap(size_bytes_, other.size_bytes_);
   std::swap(dirty_, other.dirty_);
+  std::swap(taken_, other.taken_);
   return *this;
 }
 
@@ -73,11 +78,15 @@ std::vector<std::uint64_t> GuestMemory::take_dirty_pages() {
       any |= dirty_[gfn];
     if (any == 0) continue;
     for (std::size_t gfn = first; gfn < last; ++gfn) {
-      if (dirty_[gfn] != 0) pages.push_back(gfn);
+      if (dirty_[gfn] == 0) continue;
+      pages.push_back(gfn);
       dirty_[gfn] = 0;
+      taken_[gfn] = 1;
     }
   }
   return pages;
 }
+
+void GuestMemory::begin_checkpoint_set() { std::ranges::fill(taken_, std::uint8_t{0}); }
 
 }  // namespace node_mesh

@@ -47,11 +47,19 @@ class GuestMemory {
   void mark_dirty(std::uint64_t gfn) { dirty_[gfn] = 1; }
   std::vector<std::uint64_t> take_dirty_pages();
 
+  // A second set that lives longer, for checkpoints: pages written since it was begun. It may name
+  // pages that were not, never leaves out one that was.
+  bool written_since_checkpoint(std::uint64_t gfn) const {
+    return (dirty_[gfn] | taken_[gfn]) != 0;
+  }
+  void begin_checkpoint_set();
+
  private:
   GuestMemory(std::byte* base, std::uint64_t size_bytes);
   std::byte* base_ = nullptr;
   std::uint64_t size_bytes_ = 0;
   std::vector<std::uint8_t> dirty_;
+  std::vector<std::uint8_t> taken_;  // was dirty, and taken, since the checkpoint set was begun
 };
 
 }  // namespace node_mesh

@@ -105,6 +105,28 @@ std::expected<std::unique_ptr<Machine>, std::string> Machine::create(
   return std::unique_ptr<Machine>(new Machine(std::move(impl)));
 }
 
+std::expected<std::unique_ptr<Machine>, std::string> Machine::restore(const MachineConfig& config,
+                                                                      const MachineState& state,
+                                                                      GuestMemory memory,
+                                                                      ConsoleSink& console) {
+  if (auto checked = check_machine_config(config); !checked) {
+    return std::unexpected(checked.error());
+  }
+  auto impl = std::make_unique<Impl>(config, std::move(memory), console);
+  impl->cpu_.restore(state.cpu);
+  if (auto loaded = impl->platform_.load_devices(state.devices); !loaded) {
+    return std::unexpected(loaded.error());
+  }
+  impl->end_ = state.end;
+  impl->report_ = state.report;
+  impl->settle();
+  return std::unique_ptr<Machine>(new Machine(std::move(impl)));
+}
+
+MachineState Machine::save_state() const {
+  return {cpu_snapshot(), device_states(), impl_->end_, impl_->report_};
+}
+
 Machine::Machine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Machine::~Machine() = default;
 

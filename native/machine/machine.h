@@ -13,21 +13,12 @@
 #include "cpu/cpu_snapshot.h"
 #include "machine/guest_memory.h"
 #include "machine/machine_config.h"
+#include "machine/machine_state.h"
 #include "machine/position.h"
 
 namespace node_mesh {
 
 class Cpu;
-
-// How the guest's run ended, by its own doing.
-enum class GuestEnd : std::uint8_t {
-  none,
-  poweroff,
-  reboot,
-  halted_forever,
-  triple_fault,
-  unsupported
-};
 
 enum class MachineExit : std::uint8_t {
   limit,      // the position limit was reached
@@ -64,6 +55,12 @@ class Machine {
   static std::expected<std::unique_ptr<Machine>, std::string> create(
       const MachineConfig& config, std::span<const std::byte> kernel,
       std::span<const std::byte> initrd, ConsoleSink& console);
+  // A machine as it was saved. `memory` holds what the guest's held then, its dirty pages are those
+  // that count as changed since the last digest. The error says what does not fit.
+  static std::expected<std::unique_ptr<Machine>, std::string> restore(const MachineConfig& config,
+                                                                      const MachineState& state,
+                                                                      GuestMemory memory,
+                                                                      ConsoleSink& console);
   ~Machine();
 
   // Runs until `limit` or an exit. `clock` is null when replaying.
@@ -88,11 +85,9 @@ class Machine {
   GuestMemory& memory();
   CpuSnapshot cpu_snapshot() const;
   void after_dirty_pages_taken();  // the CPU forgets its writable pages
-  struct DeviceState {
-    std::string name;
-    std::vector<std::byte> bytes;  // canonical serialised state
-  };
+  using DeviceState = node_mesh::DeviceState;
   std::vector<DeviceState> device_states() const;
+  MachineState save_state() const;  // all but memory
   std::uint64_t console_bytes() const;
 
  private:

@@ -39,7 +39,7 @@ void Platform::add_ports() {
   ports_.add(pci_host_, PciHost::data_port, 4, any);
 }
 
-std::vector<const Device*> Platform::devices() const {
+std::vector<Device*> Platform::devices() {
   return {&pic_, &pit_, &rtc_, &lapic_, &ioapic_, &serial_, &acpi_pm_, &reset_, &pci_host_};
 }
 
@@ -98,7 +98,8 @@ std::size_t Platform::console_input(std::span<const std::byte> bytes) {
 
 std::vector<Machine::DeviceState> Platform::device_states() const {
   std::vector<Machine::DeviceState> states;
-  for (const Device* device : devices()) {
+  // Listing them changes nothing; one list serves saving and loading.
+  for (const Device* device : const_cast<Platform*>(this)->devices()) {
     StateWriter out;
     device->save(out);
     states.push_back({std::string(device->name()), out.take()});
@@ -109,6 +110,30 @@ std::vector<Machine::DeviceState> Platform::device_states() const {
   clock.u64(clock_.ns_per_step());
   states.push_back({"clock", clock.take()});
   return states;
+}
+
+std::expected<void, std::string> Platform::load_devices(std::span<const DeviceState> states) {
+  const std::vector<Device*> known = devices();
+  if (states.size() != known.size() + 1) {
+    return std::unexpected("it has other devices than this program's machine");
+  }
+  for (std::size_t i = 0; i < known.size(); ++i) {
+    StateReader in(states[i].bytes);
+    if (states[i].name != known[i]->name() || !known[i]->load(in) || !in.at_end()) {
+      return std::unexpected("the state of device \"" + states[i].name +
+                             "\" is not one of this program's machine");
+    }
+  }
+  StateReader in(states.back().bytes);
+  const std::uint64_t ns = in.u64();
+  const std::uint64_t steps = in.u64();
+  const std::uint64_t ns_per_step = in.u64();
+  if (states.back().name != "clock" || !in.ok() || !in.at_end() ||
+      steps > cpu_->position().steps) {
+    return std::unexpected("the state of its clock is malformed");
+  }
+  clock_.load({ns, ns_per_step}, steps);
+  return {};
 }
 
 // ---- Bus

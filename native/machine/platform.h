@@ -3,6 +3,7 @@
 // affair.
 #pragma once
 
+#include <expected>
 #include <span>
 #include <string>
 #include <vector>
@@ -44,6 +45,9 @@ class Platform final : public Bus, InterruptLines, PowerSwitch, SerialOutput {
   std::size_t console_input(std::span<const std::byte> bytes);
   std::uint64_t console_bytes() const { return serial_.output_bytes(); }
   std::vector<Machine::DeviceState> device_states() const;
+  // What device_states() gave, of the same devices in the same order. After an error no device is
+  // in a defined state.
+  std::expected<void, std::string> load_devices(std::span<const DeviceState> states);
 
   // Bus
   std::uint64_t pio_read(std::uint16_t port, unsigned size) override;
@@ -64,7 +68,7 @@ class Platform final : public Bus, InterruptLines, PowerSwitch, SerialOutput {
     std::uint64_t offset;
   };
   MmioTarget mmio_target(std::uint64_t gpa, unsigned size);
-  std::vector<const Device*> devices() const;
+  std::vector<Device*> devices();
   void add_ports();
   void after_access();
   void update_interrupt_line();

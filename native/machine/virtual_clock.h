@@ -39,6 +39,13 @@ class VirtualClock {
     ns_per_step_ = setting.ns_per_step;
   }
 
+  // As it was saved; `base_steps` may lie before the present.
+  void load(ClockSetting base, std::uint64_t base_steps) {
+    base_ns_ = base.ns;
+    base_steps_ = base_steps;
+    ns_per_step_ = base.ns_per_step;
+  }
+
   std::uint64_t base_ns() const { return base_ns_; }
   std::uint64_t base_steps() const { return base_steps_; }
   std::uint64_t ns_per_step() const { return ns_per_step_; }

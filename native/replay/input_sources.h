@@ -27,6 +27,11 @@ class InputSources {
     if (newest_first_.size() > input_sources_max) newest_first_.pop_back();
   }
 
+  // (source, seq) of each, the most recently used first.
+  const std::list<std::pair<std::uint64_t, std::uint64_t>>& newest_first() const {
+    return newest_first_;
+  }
+
  private:
   std::list<std::pair<std::uint64_t, std::uint64_t>> newest_first_;
 };

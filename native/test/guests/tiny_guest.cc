@@ -53,7 +53,7 @@ MachineConfig TinyGuest::default_config() {
   return config;
 }
 
-TinyGuest::TinyGuest(std::string_view name, MachineConfig config) {
+TinyGuest::TinyGuest(std::string_view name, MachineConfig config) : config_(config) {
   auto machine = Machine::create(config, read_tiny_guest(name), {}, *this);
   if (!machine) throw std::runtime_error(machine.error());
   machine_ = std::move(*machine);
@@ -63,6 +63,22 @@ void TinyGuest::console_output(std::uint64_t offset, std::span<const std::byte> 
   if (offset != console_.size()) throw std::logic_error("console offset out of order");
   for (const std::byte value : bytes)
     console_.push_back(std::to_integer<char>(value));
+}
+
+void TinyGuest::move_to_restored_machine() {
+  const MachineState saved = machine_->save_state();
+  GuestMemory& from = machine_->memory();
+  auto memory = GuestMemory::create(config_.memory_bytes);
+  if (!memory) throw std::runtime_error(memory.error());
+  for (std::uint64_t gfn = 0; gfn < from.page_count(); ++gfn) {
+    if (!from.contains(gfn * page_bytes, page_bytes)) continue;
+    if (!memory->write(gfn * page_bytes, {from.base() + gfn * page_bytes, page_bytes})) {
+      throw std::logic_error("RAM of another layout");
+    }
+  }
+  auto restored = Machine::restore(config_, saved, std::move(*memory), *this);
+  if (!restored) throw std::runtime_error(restored.error());
+  machine_ = std::move(*restored);
 }
 
 MachineExit TinyGuest::run(Position limit) {

@@ -29,12 +29,15 @@ class TinyGuest final : public ConsoleSink {
   // Runs on to the end of the guest, to `limit`, to a sleep that only input can end, or to a kick.
   MachineExit run(Position limit = {UINT64_MAX, 0});
   void type(std::string_view text);
+  // Goes on in another machine, made of this one's saved state and a copy of its memory.
+  void move_to_restored_machine();
 
   Machine& machine() { return *machine_; }
   const std::string& console() const { return console_; }
   std::string fingerprint() const { return fingerprint_of(*machine_) + "\n" + console_; }
 
  private:
+  MachineConfig config_;
   std::unique_ptr<Machine> machine_;
   std::string console_;
 };
