@@ -1,0 +1,187 @@
+// The table of instructions against which the classification is held: one of each kind that must
+// not run natively, and those that look like them but may.
+#include "kvm/scan/hazard.h"
+
+#include <doctest/doctest.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace node_mesh {
+namespace {
+
+struct Row {
+  Hazard hazard;
+  std::vector<std::uint8_t> bytes;
+};
+
+Hazard classify(const std::vector<std::uint8_t>& bytes) {
+  ZydisDecoder decoder;
+  ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+  ZydisDecodedInstruction instruction;
+  REQUIRE(ZYAN_SUCCESS(
+      ZydisDecoderDecodeInstruction(&decoder, nullptr, bytes.data(), bytes.size(), &instruction)));
+  REQUIRE(instruction.length == bytes.size());
+  return hazard_of(instruction);
+}
+
+void check(const std::vector<Row>& rows) {
+  for (const Row& row : rows) {
+    std::string hex;
+    for (const unsigned byte : row.bytes)
+      hex += "0123456789abcdef"[byte >> 4], hex += "0123456789abcdef"[byte & 15];
+    CAPTURE(hex);
+    CHECK(hazard_name(classify(row.bytes)) == hazard_name(row.hazard));
+  }
+}
+
+TEST_CASE("what tells about the host") {
+  check({
+      {Hazard::time_stamp, {0x0f, 0x31}},
+      {Hazard::time_stamp, {0x66, 0xf3, 0x48, 0x0f, 0x31}},
+      {Hazard::time_stamp, {0x0f, 0x01, 0xf9}},
+      {Hazard::time_stamp, {0x0f, 0x33}},
+      {Hazard::time_stamp, {0x0f, 0x01, 0xfd}},
+      {Hazard::cpuid, {0x0f, 0xa2}},
+      {Hazard::entropy, {0x0f, 0xc7, 0xf0}},
+      {Hazard::entropy, {0x48, 0x0f, 0xc7, 0xf9}},
+      {Hazard::processor_id, {0xf3, 0x0f, 0xc7, 0xf8}},
+      {Hazard::descriptor_tables, {0x0f, 0x01, 0x00}},
+      {Hazard::descriptor_tables, {0x0f, 0x01, 0x08}},
+      {Hazard::descriptor_tables, {0x0f, 0x00, 0xc0}},
+      {Hazard::descriptor_tables, {0x0f, 0x00, 0x08}},
+      {Hazard::descriptor_tables, {0x0f, 0x01, 0xe0}},
+      {Hazard::descriptor_checks, {0x0f, 0x02, 0xc1}},
+      {Hazard::descriptor_checks, {0x48, 0x0f, 0x03, 0x00}},
+      {Hazard::descriptor_checks, {0x0f, 0x00, 0xe0}},
+      {Hazard::descriptor_checks, {0x0f, 0x00, 0xe8}},
+      {Hazard::extended_state, {0x0f, 0x01, 0xd0}},
+      {Hazard::extended_state, {0x0f, 0xae, 0x20}},
+      {Hazard::extended_state, {0x48, 0x0f, 0xc7, 0x20}},
+      {Hazard::protection_keys, {0x0f, 0x01, 0xee}},
+      {Hazard::protection_keys, {0x0f, 0x01, 0xef}},
+      {Hazard::hypercall, {0x0f, 0x01, 0xc1}},
+      {Hazard::hypercall, {0x0f, 0x01, 0xd9}},
+      {Hazard::hypercall, {0x0f, 0x01, 0xd4}},
+  });
+}
+
+TEST_CASE("segments and ways out of the segment") {
+  check({
+      {Hazard::segments, {0x8c, 0xd8}},
+      {Hazard::segments, {0x8e, 0xe0}},
+      {Hazard::segments, {0x66, 0x8e, 0x18}},
+      {Hazard::segments, {0x0f, 0xa0}},
+      {Hazard::segments, {0x0f, 0xa9}},
+      {Hazard::segments, {0x0f, 0xb4, 0x00}},
+      {Hazard::segment_bases, {0xf3, 0x48, 0x0f, 0xae, 0xc0}},
+      {Hazard::segment_bases, {0xf3, 0x0f, 0xae, 0xd8}},
+      {Hazard::far_transfer, {0xcb}},
+      {Hazard::far_transfer, {0xca, 0x08, 0x00}},
+      {Hazard::far_transfer, {0x48, 0xcf}},
+      {Hazard::far_transfer, {0xcf}},
+      {Hazard::far_transfer, {0xff, 0x28}},
+      {Hazard::far_transfer, {0x48, 0xff, 0x18}},
+  });
+}
+
+TEST_CASE("what the CPU model does not have") {
+  check({
+      {Hazard::vector, {0xc5, 0xf8, 0x77}},
+      {Hazard::vector, {0xc4, 0xe2, 0x7d, 0x18, 0x00}},
+      {Hazard::vector, {0x62, 0xf1, 0x7c, 0x48, 0x58, 0xc0}},
+      {Hazard::vector, {0xc5, 0xf8, 0x92, 0xc0}},
+      {Hazard::missing, {0xc4, 0xe2, 0x78, 0xf2, 0xc0}},
+      {Hazard::missing, {0xc4, 0xe3, 0x7b, 0xf0, 0xc0, 0x05}},
+      {Hazard::missing, {0xc4, 0xe2, 0xfb, 0xf5, 0xc0}},
+      {Hazard::missing, {0xf3, 0x0f, 0xbc, 0xc0}},
+      {Hazard::missing, {0xf3, 0x48, 0x0f, 0xbd, 0x00}},
+      {Hazard::missing, {0x0f, 0x38, 0xf0, 0x00}},
+      {Hazard::missing, {0x66, 0x0f, 0x38, 0xf6, 0xc0}},
+      {Hazard::missing, {0x66, 0x0f, 0x38, 0xdc, 0xc1}},
+      {Hazard::missing, {0x66, 0x0f, 0x3a, 0x44, 0xc1, 0x00}},
+      {Hazard::missing, {0x0f, 0x38, 0xc8, 0xc1}},
+      {Hazard::missing, {0x66, 0x0f, 0x38, 0xcf, 0xc1}},
+      {Hazard::missing, {0x66, 0x0f, 0xae, 0x38}},
+      {Hazard::missing, {0x66, 0x0f, 0xae, 0x30}},
+      {Hazard::missing, {0xc7, 0xf8, 0x00, 0x00, 0x00, 0x00}},
+      {Hazard::missing, {0xc6, 0xf8, 0x00}},
+      {Hazard::missing, {0x0f, 0x01, 0xd6}},
+      {Hazard::missing, {0x0f, 0x01, 0xe8}},
+      {Hazard::missing, {0x0f, 0x01, 0xfc}},
+      {Hazard::missing, {0x0f, 0x01, 0xfa}},
+      {Hazard::missing, {0x0f, 0x01, 0xfb}},
+      {Hazard::missing, {0x0f, 0x38, 0xf9, 0x00}},
+      {Hazard::missing, {0x66, 0x0f, 0x38, 0xf8, 0x00}},
+      {Hazard::missing, {0x66, 0x0f, 0xae, 0xf0}},
+      {Hazard::missing, {0xf3, 0x0f, 0xae, 0xf0}},
+      {Hazard::missing, {0x66, 0x0f, 0x78, 0xc0, 0x00, 0x00}},
+      {Hazard::missing, {0xf2, 0x0f, 0x2b, 0x00}},
+      {Hazard::missing, {0x0f, 0x0f, 0xc0, 0x9e}},
+      {Hazard::missing, {0xf3, 0x0f, 0x01, 0xee}},
+  });
+}
+
+TEST_CASE("what CPUs answer differently") {
+  check({
+      {Hazard::fpu_image, {0xd9, 0x30}},
+      {Hazard::fpu_image, {0xdd, 0x30}},
+      {Hazard::fpu_image, {0x0f, 0xae, 0x00}},
+      {Hazard::fpu_image, {0x48, 0x0f, 0xae, 0x08}},
+      {Hazard::mxcsr, {0x0f, 0xae, 0x10}},
+      {Hazard::estimate, {0x0f, 0x53, 0xc0}},
+      {Hazard::estimate, {0xf3, 0x0f, 0x52, 0x00}},
+      {Hazard::estimate, {0x66, 0x0f, 0x3a, 0x40, 0xc0, 0xff}},
+      {Hazard::estimate, {0xd9, 0xfe}},
+      {Hazard::estimate, {0xd9, 0xf8}},
+      {Hazard::estimate, {0xd9, 0xf1}},
+      {Hazard::vendor_encoding, {0x0f, 0x2a, 0x00}},
+      {Hazard::vendor_encoding, {0x66, 0xeb, 0x00}},
+      {Hazard::vendor_encoding, {0x66, 0xc3}},
+      {Hazard::vendor_encoding, {0x66, 0x0f, 0xa4, 0xc0, 0x11}},
+      {Hazard::vendor_encoding, {0x66, 0x0f, 0xc8}},
+  });
+}
+
+TEST_CASE("what may run") {
+  for (const std::vector<std::uint8_t>& bytes : std::vector<std::vector<std::uint8_t>>{
+           {0x90},
+           {0xf3, 0x90},
+           {0x0f, 0x05},              // SYSCALL traps
+           {0xcd, 0x80},              // so does INT
+           {0xcc},                    // and INT3
+           {0xf4},                    // and what is privileged
+           {0x0f, 0x01, 0xf8},        //
+           {0x0f, 0xbc, 0xc0},        // BSF
+           {0xf3, 0x0f, 0xb8, 0xc0},  // POPCNT
+           {0x0f, 0xae, 0x18},        // STMXCSR
+           {0x0f, 0xae, 0xe8},        // LFENCE
+           {0x0f, 0xae, 0x38},        // CLFLUSH
+           {0x0f, 0xc7, 0x08},        // CMPXCHG8B
+           {0x48, 0x0f, 0xc7, 0x08},  // CMPXCHG16B
+           {0xf3, 0x0f, 0x1e, 0xfa},  // ENDBR64
+           {0x0f, 0x18, 0x00},        // PREFETCH
+           {0x0f, 0x0d, 0x08},
+           {0x0f, 0x1f, 0x40, 0x00},
+           {0x66, 0x0f, 0x38, 0x00, 0xc1},  // PSHUFB
+           {0xf2, 0x0f, 0x38, 0xf0, 0xc1},  // CRC32
+           {0xd9, 0x28},                    // FLDCW
+           {0xd9, 0x38},                    // FNSTCW
+           {0xd9, 0xfa},                    // FSQRT
+           {0x0f, 0x2a, 0xc0},              // CVTPI2PS from a register
+           {0x66, 0x48, 0xe8, 0, 0, 0, 0},  // as compilers pad calls to __tls_get_addr
+           {0xe8, 0, 0, 0, 0},
+           {0xc3},
+           {0xf3, 0xc3},
+           {0xff, 0x10},
+           {0x8b, 0xc0},
+           {0x0f, 0x8e, 0, 0, 0, 0}}) {
+    std::string first = std::to_string(bytes[0]);
+    CAPTURE(first);
+    CHECK(hazard_name(classify(bytes)) == "none");
+  }
+}
+
+}  // namespace
+}  // namespace node_mesh
