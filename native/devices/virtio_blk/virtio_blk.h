@@ -18,7 +18,6 @@
 
 namespace node_mesh {
 
-inline constexpr unsigned disks_max = 8;
 inline constexpr std::size_t request_bytes_max = 4 << 20;       // of one transfer; beyond: refused
 inline constexpr std::uint32_t discard_sectors_max = 1u << 22;  // 2 GiB; beyond: refused
 inline constexpr std::uint32_t discard_ranges_max = 64;
