@@ -5,15 +5,18 @@
 import { type IncomingMessage, request } from "node:http";
 import { Readable } from "node:stream";
 import { cannot, UserError } from "../user_error.ts";
-import { readLines } from "./ndjson.ts";
+import { readEvents, readLines } from "./ndjson.ts";
 import { errorOf } from "./problem.ts";
 import type {
   ConsoleLine,
   CreateLine,
   Input,
+  LoginLink,
+  MeshEvent,
   NodeView,
   Problem,
   Status,
+  VmHistory,
   VmRequest,
   VmView,
 } from "./schemas.ts";
@@ -32,6 +35,7 @@ interface Call {
   readonly method?: "GET" | "POST" | "DELETE";
   readonly body?: object;
   readonly signal?: AbortSignal | undefined;
+  readonly accept?: string;
 }
 
 export class ApiClient {
@@ -45,16 +49,49 @@ export class ApiClient {
     return this.#json("/v1/status");
   }
 
-  async nodes(): Promise<NodeView[]> {
-    return (await this.#json<{ nodes: NodeView[] }>("/v1/nodes")).nodes;
+  nodes(): Promise<NodeView[]> {
+    return this.#pages("/v1/nodes", (page: { nodes: NodeView[] }) => page.nodes);
   }
 
   async ticket(): Promise<string> {
     return (await this.#json<{ ticket: string }>("/v1/ticket")).ticket;
   }
 
-  async vms(): Promise<VmView[]> {
-    return (await this.#json<{ vms: VmView[] }>("/v1/vms")).vms;
+  vms(): Promise<VmView[]> {
+    return this.#pages("/v1/vms", (page: { vms: VmView[] }) => page.vms);
+  }
+
+  history(name: string): Promise<VmHistory> {
+    return this.#json(`${vmPath(name)}/history`);
+  }
+
+  /** An address that signs a browser in, once. */
+  loginLink(): Promise<LoginLink> {
+    return this.#json("/v1/login-links", { method: "POST", body: {} });
+  }
+
+  /** The newest events of the node. */
+  async recentEvents(): Promise<MeshEvent[]> {
+    return (await this.#json<{ events: MeshEvent[] }>("/v1/events?follow=false")).events;
+  }
+
+  /** Events as they come, behind the one with the id `after`. */
+  async *events(options: {
+    readonly after?: string | undefined;
+    readonly signal: AbortSignal;
+  }): AsyncGenerator<MeshEvent> {
+    const { after, signal } = options;
+    const query = after === undefined ? "" : `?last_event_id=${encodeURIComponent(after)}`;
+    const response = await this.#request(`/v1/events${query}`, { signal });
+    try {
+      yield* readEvents(response) as AsyncGenerator<MeshEvent>;
+    } catch (error) {
+      if (signal.aborted) return;
+      throw this.#gone(trouble(error as Error));
+    } finally {
+      response.destroy();
+    }
+    if (!signal.aborted) throw this.#gone("it ended while it answered");
   }
 
   vm(name: string): Promise<VmView> {
@@ -79,7 +116,8 @@ export class ApiClient {
     options: { readonly onProgress: (text: string) => void; readonly signal?: AbortSignal },
   ): Promise<VmView> {
     const { signal } = options;
-    const lines = this.#lines<CreateLine>("/v1/vms", { method: "POST", body, signal });
+    const accept = "application/x-ndjson";
+    const lines = this.#lines<CreateLine>("/v1/vms", { method: "POST", body, signal, accept });
     for await (const line of lines) {
       if ("progress" in line) options.onProgress(line.progress);
       else if ("problem" in line) throw errorOf(line.problem);
@@ -99,6 +137,17 @@ export class ApiClient {
       if ("problem" in line) throw errorOf(line.problem);
       const bytes = Buffer.from(line.data, "base64");
       yield { offset: line.offset, bytes, closed: line.closed };
+    }
+  }
+
+  async #pages<P extends object, T>(path: string, rowsOf: (page: P) => T[]): Promise<T[]> {
+    const rows: T[] = [];
+    let query = "";
+    for (;;) {
+      const page = await this.#json<P & { next: string | null }>(`${path}${query}`);
+      rows.push(...rowsOf(page));
+      if (page.next === null) return rows;
+      query = `?cursor=${encodeURIComponent(page.next)}`;
     }
   }
 
@@ -150,7 +199,10 @@ export class ApiClient {
         path,
         method: call.method ?? "GET",
         agent: false,
-        headers: body === null ? {} : { "content-type": "application/json" },
+        headers: {
+          ...(body === null ? {} : { "content-type": "application/json" }),
+          ...(call.accept === undefined ? {} : { accept: call.accept }),
+        },
         ...(call.signal === undefined ? {} : { signal: call.signal }),
       });
       outgoing.once("socket", (stream) => stream.once("connect", () => socket.release()));

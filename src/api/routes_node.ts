@@ -1,26 +1,74 @@
-/** What the local API says about this node and the mesh it is in. */
+/** What the API says about this node and the mesh it is in. */
+import { Type } from "@sinclair/typebox";
 import type { FastifyInstance } from "fastify";
-import type { Daemon } from "../daemon/daemon.ts";
+import type { DaemonParts } from "../daemon/daemon.ts";
 import { version } from "../version.ts";
-import { NodesSchema, type NodeView, type Status, StatusSchema, TicketSchema } from "./schemas.ts";
+import { operation } from "./operation.ts";
+import {
+  NodesSchema,
+  type NodeView,
+  type PageQuery,
+  PageQuerySchema,
+  pageOf,
+  type Status,
+  StatusSchema,
+  TicketSchema,
+} from "./schemas.ts";
 
-export function nodeRoutes(
-  app: FastifyInstance,
-  daemon: Daemon,
-  options: { readonly dataDir: string },
-): void {
-  app.get("/v1/status", { schema: { response: { 200: StatusSchema } } }, () =>
-    statusOf(daemon, options.dataDir),
-  );
-  app.get("/v1/nodes", { schema: { response: { 200: NodesSchema } } }, () => ({
-    nodes: nodesOf(daemon),
-  }));
-  app.get("/v1/ticket", { schema: { response: { 200: TicketSchema } } }, () => ({
-    ticket: daemon.mesh.ticket(),
-  }));
+export interface NodeFacts {
+  readonly dataDir: string;
+  /** Where the API listens on TCP. */
+  readonly apiUrl: () => string | null;
 }
 
-function statusOf(daemon: Daemon, dataDir: string): Status {
+export function nodeRoutes(app: FastifyInstance, daemon: DaemonParts, facts: NodeFacts): void {
+  const node = { tag: "node" } as const;
+  const status = operation({
+    ...node,
+    id: "getStatus",
+    summary: "What this node is doing",
+    answers: { 200: { says: "This node.", schema: StatusSchema } },
+  });
+  app.get("/v1/status", status, () => statusOf(daemon, facts));
+  const nodes = operation({
+    ...node,
+    id: "listNodes",
+    summary: "The nodes of the mesh that this one knows",
+    querystring: PageQuerySchema,
+    answers: { 200: { says: "A page of nodes, this one first.", schema: NodesSchema } },
+  });
+  app.get<{ Querystring: PageQuery }>("/v1/nodes", nodes, (request) => {
+    const page = pageOf(
+      nodesOf(daemon),
+      request.query,
+      ({ self, name, id }) => `${self ? 0 : 1} ${name} ${id}`,
+    );
+    return { nodes: page.rows, next: page.next };
+  });
+  const ticket = operation({
+    ...node,
+    id: "getTicket",
+    summary: "What another machine needs to join",
+    description: "Holds the mesh key: whoever has it can join.",
+    answers: { 200: { says: "The ticket.", schema: TicketSchema } },
+  });
+  app.get("/v1/ticket", ticket, (_request, reply) => {
+    void reply.header("cache-control", "no-store");
+    return { ticket: daemon.mesh.ticket() };
+  });
+  const metrics = operation({
+    ...node,
+    id: "getMetrics",
+    summary: "Metrics in the text format of Prometheus",
+    answers: { 200: { says: "All metrics.", type: "text/plain", schema: Type.String() } },
+  });
+  app.get("/metrics", metrics, async (_request, reply) => {
+    const { metrics: all } = daemon.observatory;
+    return reply.type(all.contentType).send(await all.text());
+  });
+}
+
+function statusOf(daemon: DaemonParts, facts: NodeFacts): Status {
   const { mesh, host } = daemon;
   const peers = mesh.node.peers();
   return {
@@ -29,8 +77,9 @@ function statusOf(daemon: Daemon, dataDir: string): Status {
     version,
     pid: process.pid,
     started_ms: daemon.startedMs,
-    data: dataDir,
+    data: facts.dataDir,
     addresses: mesh.node.addresses(),
+    api: facts.apiUrl(),
     peers: peers.length,
     peers_connected: peers.filter((peer) => peer.connected).length,
     copies: host.all().map((vm) => {
@@ -44,7 +93,7 @@ function statusOf(daemon: Daemon, dataDir: string): Status {
 }
 
 /** This node, those it is connected to or has heard of, and those it only knows by address. */
-function nodesOf(daemon: Daemon): NodeView[] {
+function nodesOf(daemon: DaemonParts): NodeView[] {
   const { mesh, router } = daemon;
   const peers = new Map(mesh.node.peers().map((peer) => [peer.id, peer]));
   const hints = mesh.directory.nodes();
@@ -61,20 +110,18 @@ function nodesOf(daemon: Daemon): NodeView[] {
       capacity: {} as Record<string, number>,
     })),
   ];
-  return known
-    .map((node) => ({
-      id: node.id,
-      name: node.name,
-      self: node.id === mesh.id,
-      connected: router.isConnected(node.id),
-      addresses: [...node.addrs],
-      version: node.version ?? null,
-      memory_bytes: node.capacity?.["memory_bytes"] ?? 0,
-      memory_free_bytes: node.capacity?.["memory_free_bytes"] ?? 0,
-      cpus: node.capacity?.["cpus"] ?? 0,
-      load_percent: node.capacity?.["load_percent"] ?? 0,
-      vms: vms.filter((vm) => vm.node === node.id).length,
-      rtt_ms: peers.get(node.id)?.rttMs ?? null,
-    }))
-    .sort((a, b) => Number(b.self) - Number(a.self) || (a.name < b.name ? -1 : 1));
+  return known.map((node) => ({
+    id: node.id,
+    name: node.name,
+    self: node.id === mesh.id,
+    connected: router.isConnected(node.id),
+    addresses: [...node.addrs],
+    version: node.version ?? null,
+    memory_bytes: node.capacity?.["memory_bytes"] ?? 0,
+    memory_free_bytes: node.capacity?.["memory_free_bytes"] ?? 0,
+    cpus: node.capacity?.["cpus"] ?? 0,
+    load_percent: node.capacity?.["load_percent"] ?? 0,
+    vms: vms.filter((vm) => vm.node === node.id).length,
+    rtt_ms: peers.get(node.id)?.rttMs ?? null,
+  }));
 }

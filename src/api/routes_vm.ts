@@ -1,67 +1,182 @@
-/** The VMs in the local API: any node answers for any VM. */
-
-import { type Static, Type } from "@sinclair/typebox";
-import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+/** The VMs in the API: any node answers for any VM. */
+import type { Static } from "@sinclair/typebox";
+import type { FastifyInstance, FastifyReply } from "fastify";
 import { readConsole } from "../daemon/console_reader.ts";
-import type { Daemon } from "../daemon/daemon.ts";
+import type { DaemonParts } from "../daemon/daemon.ts";
 import { cannot, oneLine } from "../user_error.ts";
+import type { VmSpec } from "../vm/vm_spec.ts";
+import { IdempotentAnswers } from "./idempotency.ts";
 import { sendLines } from "./ndjson.ts";
+import { operation, signalOf } from "./operation.ts";
 import { problemOf } from "./problem.ts";
 import {
   apiLimits,
   type ConsoleLine,
+  ConsoleLineSchema,
   ConsoleQuerySchema,
+  CreateHeadersSchema,
   type CreateLine,
+  CreateLineSchema,
+  DoneSchema,
   type Input,
   InputSchema,
+  type PageQuery,
+  PageQuerySchema,
+  pageOf,
+  VmHistorySchema,
   VmParamsSchema,
   type VmRequest,
   VmRequestSchema,
   VmsSchema,
+  type VmView,
   VmViewSchema,
 } from "./schemas.ts";
 
-const done = Type.Object({});
 type Params = Static<typeof VmParamsSchema>;
 type ConsoleQuery = Static<typeof ConsoleQuerySchema>;
+type CreateHeaders = Static<typeof CreateHeadersSchema>;
 
-export function vmRoutes(app: FastifyInstance, daemon: Daemon): void {
+const vms = { tag: "vms" } as const;
+const params = VmParamsSchema;
+const done = { 200: { says: "It is done.", schema: DoneSchema } };
+const ndjson = "application/x-ndjson";
+
+export function vmRoutes(app: FastifyInstance, daemon: DaemonParts): void {
+  readRoutes(app, daemon);
+  createRoute(app, daemon);
+  actionRoutes(app, daemon);
+  consoleRoutes(app, daemon);
+}
+
+function readRoutes(app: FastifyInstance, daemon: DaemonParts): void {
   const { router } = daemon;
-  const params = VmParamsSchema;
-  app.get("/v1/vms", { schema: { response: { 200: VmsSchema } } }, async () => ({
-    vms: await router.list(),
-  }));
-  app.post<{ Body: VmRequest }>(
-    "/v1/vms",
-    { schema: { body: VmRequestSchema } },
-    (request, reply) => stream(request, reply, (signal) => create(daemon, request.body, signal)),
+  const list = operation({
+    ...vms,
+    id: "listVms",
+    summary: "The VMs of all nodes that answer",
+    querystring: PageQuerySchema,
+    answers: { 200: { says: "A page of VMs, by name.", schema: VmsSchema } },
+  });
+  app.get<{ Querystring: PageQuery }>("/v1/vms", list, async (request) => {
+    const all = await router.list();
+    const page = pageOf(all, request.query, ({ name, id }) => `${name} ${id}`);
+    return { vms: page.rows, next: page.next };
+  });
+  const show = operation({
+    ...vms,
+    id: "getVm",
+    summary: "A VM and where its copies are",
+    params,
+    answers: { 200: { says: "The VM.", schema: VmViewSchema } },
+  });
+  app.get<{ Params: Params }>("/v1/vms/:name", show, async (request) =>
+    router.view(await router.expect(request.params.name, "show VM")),
   );
-  app.get<{ Params: Params }>(
-    "/v1/vms/:name",
-    { schema: { params, response: { 200: VmViewSchema } } },
-    async (request) => router.view(await router.expect(request.params.name, "show VM")),
+  const history = operation({
+    ...vms,
+    id: "getVmHistory",
+    summary: "Its last ten minutes, and its switches",
+    description: "In the memory of its members: what a node saw is gone when the node ends.",
+    params,
+    answers: { 200: { says: "Samples and switches, oldest first.", schema: VmHistorySchema } },
+  });
+  app.get<{ Params: Params }>("/v1/vms/:name/history", history, async (request) =>
+    daemon.observatory.history(await router.expect(request.params.name, "show VM")),
   );
-  app.delete<{ Params: Params }>(
-    "/v1/vms/:name",
-    { schema: { params, response: { 200: done } } },
-    async (request, reply) => {
-      const spec = await router.expect(request.params.name, "remove VM");
-      await router.remove(spec, { signal: signalOf(reply) });
-      return {};
+}
+
+function createRoute(app: FastifyInstance, daemon: DaemonParts): void {
+  const answers = new IdempotentAnswers<VmView>({ now: Date.now });
+  const make = operation({
+    ...vms,
+    id: "createVm",
+    summary: "Start a new VM",
+    description:
+      "Answers when it runs. With `Accept: application/x-ndjson` it tells its progress as lines, " +
+      "the last of which is the VM or a problem. Paths are those of the node that is asked.",
+    headers: CreateHeadersSchema,
+    body: VmRequestSchema,
+    answers: {
+      200: {
+        says: "Lines of progress.",
+        types: { [ndjson]: CreateLineSchema },
+      },
+      201: { says: "The VM runs.", schema: VmViewSchema },
     },
-  );
-  app.post<{ Params: Params }>(
-    "/v1/vms/:name/stop",
-    { schema: { params, response: { 200: done } } },
-    async (request, reply) => {
-      const spec = await router.expect(request.params.name, "stop VM");
-      await router.stop(spec, { signal: signalOf(reply) });
-      return {};
-    },
-  );
+  });
+  app.post<{ Body: VmRequest; Headers: CreateHeaders }>("/v1/vms", make, async (request, reply) => {
+    const key = request.headers["idempotency-key"];
+    const left = signalOf(reply);
+    const create = (onProgress: (text: string) => void): Promise<VmView> => {
+      if (key === undefined) return createVm(daemon, request.body, { left, onProgress });
+      // Who asked may have lost the connection, and asks again: its leaving ends nothing.
+      const never = new AbortController().signal;
+      return answers.answer(key, request.body, {
+        make: () => createVm(daemon, request.body, { left: never, onProgress }),
+      });
+    };
+    if (request.headers.accept?.includes(ndjson) === true) {
+      return stream(reply, left, createLines(create));
+    }
+    const vm = await create(() => {});
+    return reply.status(201).header("location", `/v1/vms/${vm.id}`).send(vm);
+  });
+}
+
+function createVm(
+  daemon: DaemonParts,
+  request: VmRequest,
+  options: { readonly left: AbortSignal; readonly onProgress: (text: string) => void },
+): Promise<VmView> {
+  const { left, onProgress } = options;
+  const signal = AbortSignal.any([left, AbortSignal.timeout(apiLimits.createMs)]);
+  return daemon.creator.create(request, { signal, onProgress });
+}
+
+function actionRoutes(app: FastifyInstance, daemon: DaemonParts): void {
+  const { router } = daemon;
+  const remove = operation({
+    ...vms,
+    id: "removeVm",
+    summary: "End a VM and forget it, with its log",
+    params,
+    answers: done,
+  });
+  app.delete<{ Params: Params }>("/v1/vms/:name", remove, async (request, reply) => {
+    const spec = await router.expect(request.params.name, "remove VM");
+    await router.remove(spec, { signal: signalOf(reply) });
+    return {};
+  });
+  const stop = operation({
+    ...vms,
+    id: "stopVm",
+    summary: "End a VM for good; its console stays",
+    params,
+    answers: done,
+  });
+  app.post<{ Params: Params }>("/v1/vms/:name/stop", stop, async (request, reply) => {
+    const spec = await router.expect(request.params.name, "stop VM");
+    await router.stop(spec, { signal: signalOf(reply) });
+    return {};
+  });
+}
+
+function consoleRoutes(app: FastifyInstance, daemon: DaemonParts): void {
+  const { router } = daemon;
+  const input = operation({
+    tag: "console",
+    id: "typeIntoVm",
+    summary: "Type into a VM's console",
+    description:
+      "Answers when the input is committed. The same source and number again is one input, so a " +
+      "client that heard nothing sends it again.",
+    params,
+    body: InputSchema,
+    answers: done,
+  });
   app.post<{ Params: Params; Body: Input }>(
     "/v1/vms/:name/input",
-    { schema: { params, body: InputSchema, response: { 200: done } } },
+    input,
     async (request, reply) => {
       const spec = await router.expect(request.params.name, "type into VM");
       const { source, seq, data } = request.body;
@@ -70,45 +185,45 @@ export function vmRoutes(app: FastifyInstance, daemon: Daemon): void {
       return {};
     },
   );
+  const read = operation({
+    tag: "console",
+    id: "readConsole",
+    summary: "What a VM wrote to its console, from an offset on",
+    description: "With `follow=true` until the VM ends, through every switch, each byte once.",
+    params,
+    querystring: ConsoleQuerySchema,
+    answers: { 200: { says: "Lines of JSON.", type: ndjson, schema: ConsoleLineSchema } },
+  });
   app.get<{ Params: Params; Querystring: ConsoleQuery }>(
     "/v1/vms/:name/console",
-    { schema: { params, querystring: ConsoleQuerySchema } },
+    read,
     async (request, reply) => {
       const spec = await router.expect(request.params.name, "read the console of VM");
       const offset = Number(request.query.offset);
       const follow = request.query.follow === "true";
-      return stream(request, reply, (signal) =>
-        consoleLines(daemon, { spec, offset, follow, signal }),
-      );
+      const signal = signalOf(reply);
+      return stream(reply, signal, consoleLines(daemon, { spec, offset, follow, signal }));
     },
   );
 }
 
-/** Aborted when the client has left. */
-function signalOf(reply: FastifyReply): AbortSignal {
-  const gone = new AbortController();
-  reply.raw.once("close", () => gone.abort());
-  return gone.signal;
-}
-
 async function stream(
-  _request: FastifyRequest,
   reply: FastifyReply,
-  lines: (signal: AbortSignal) => AsyncIterable<object>,
+  signal: AbortSignal,
+  lines: AsyncIterable<object>,
 ): Promise<void> {
-  const signal = signalOf(reply);
   reply.hijack();
   try {
-    await sendLines(reply.raw, lines(signal), signal);
+    await sendLines(reply.raw, lines, signal);
   } catch {
     reply.raw.destroy();
   }
 }
 
 async function* consoleLines(
-  daemon: Daemon,
+  daemon: DaemonParts,
   query: {
-    readonly spec: Parameters<typeof readConsole>[0]["spec"];
+    readonly spec: VmSpec;
     readonly offset: number;
     readonly follow: boolean;
     readonly signal: AbortSignal;
@@ -126,13 +241,10 @@ async function* consoleLines(
   }
 }
 
-/** Progress as it comes, then the VM or the problem. A client that leaves ends the attempt. */
-async function* create(
-  daemon: Daemon,
-  request: VmRequest,
-  left: AbortSignal,
+/** Progress as it comes, then the VM or the problem. */
+async function* createLines(
+  create: (onProgress: (text: string) => void) => Promise<VmView>,
 ): AsyncGenerator<CreateLine> {
-  const signal = AbortSignal.any([left, AbortSignal.timeout(apiLimits.createMs)]);
   const lines: CreateLine[] = [];
   let wake = (): void => {};
   let finished = false;
@@ -140,8 +252,8 @@ async function* create(
     lines.push(line);
     wake();
   };
-  void daemon.creator
-    .create(request, { signal, onProgress: (progress) => push({ progress }) })
+  const creating = (async () => create((progress) => push({ progress })))();
+  void creating
     .then(
       (vm) => push({ vm }),
       (error: unknown) => push({ problem: problemOf(error) }),

@@ -1,57 +1,74 @@
 /**
- * The local HTTP API on a Unix socket that only the node's owner may open. Translates between HTTP
- * and the daemon's parts; decides nothing by itself.
+ * The HTTP API where it listens: on a Unix socket that only the node's owner may open, and on TCP
+ * where the node was told so. Decides nothing by itself.
  */
 import { chmodSync, rmSync } from "node:fs";
-import { type FastifyInstance, fastify } from "fastify";
-import type { Daemon } from "../daemon/daemon.ts";
-import { problemOf } from "./problem.ts";
-import { nodeRoutes } from "./routes_node.ts";
-import { vmRoutes } from "./routes_vm.ts";
-import { apiLimits } from "./schemas.ts";
+import type { FastifyInstance } from "fastify";
+import type { DaemonParts } from "../daemon/daemon.ts";
+import { cannot, oneLine } from "../user_error.ts";
+import { Access, loadToken } from "./access.ts";
+import { makeApp } from "./app.ts";
+import { type ApiOptions, addressText, hostCheck, tlsOf } from "./listen_options.ts";
 import { apiSocketFile, apiSocketPath } from "./socket_path.ts";
 
+export type { ApiOptions } from "./listen_options.ts";
+
 export interface ApiServer {
+  /** `http://127.0.0.1:7070`; null without TCP. */
+  readonly url: string | null;
   close(): Promise<void>;
 }
 
 export async function startApi(
-  daemon: Daemon,
-  options: { readonly dataDir: string },
+  daemon: DaemonParts,
+  options: { readonly dataDir: string; readonly tcp?: ApiOptions },
 ): Promise<ApiServer> {
-  const app = fastify({
-    logger: false,
-    bodyLimit: apiLimits.bodyBytesMax,
-    requestTimeout: apiLimits.requestMs,
-    forceCloseConnections: true,
-    // Nothing is bent into shape: null stays null, an unknown field is an error.
-    ajv: { customOptions: { coerceTypes: false, removeAdditional: false } },
-  });
-  app.server.maxConnections = apiLimits.connectionsMax;
-  app.setErrorHandler((error, _request, reply) => {
-    const problem = problemOf(error);
-    if (problem.status >= 500) daemon.log.error({ why: problem.detail }, "a request failed");
-    return reply.status(problem.status).type("application/problem+json").send(problem);
-  });
-  app.setNotFoundHandler((request, reply) => {
-    const error = Object.assign(new Error(`there is no ${request.method} ${request.url}`), {
-      statusCode: 404,
-    });
-    return reply.status(404).type("application/problem+json").send(problemOf(error));
-  });
-  nodeRoutes(app, daemon, options);
-  vmRoutes(app, daemon);
-  await listen(app, options.dataDir);
-  return {
-    close: async () => {
-      await app.close();
-      rmSync(apiSocketFile(options.dataDir), { force: true });
-    },
+  const { dataDir, tcp } = options;
+  const tls = tcp === undefined ? null : tlsOf(tcp);
+  const access = tcp === undefined ? null : new Access(loadToken(dataDir), { now: Date.now });
+  let url: string | null = null;
+  const common = { dataDir, access, apiUrl: () => url };
+  const apps: FastifyInstance[] = [];
+  const close = async (): Promise<void> => {
+    await Promise.all(apps.map((app) => app.close()));
+    rmSync(apiSocketFile(dataDir), { force: true });
   };
+  try {
+    if (tcp !== undefined && access !== null) {
+      const guard = { access, isOwnHost: hostCheck(tcp, tls), secure: tls !== null };
+      const app = await makeApp(daemon, { ...common, guard, tls });
+      apps.push(app);
+      const port = await listenTcp(app, tcp);
+      const host = tcp.host === "0.0.0.0" || tcp.host === "::" ? "localhost" : tcp.host;
+      url = `${tls === null ? "http" : "https"}://${addressText({ host, port })}`;
+    }
+    const app = await makeApp(daemon, { ...common, guard: null, tls: null });
+    apps.push(app);
+    await listenUnix(app, dataDir);
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return { url, close };
+}
+
+/** Answers the port. */
+async function listenTcp(app: FastifyInstance, options: ApiOptions): Promise<number> {
+  try {
+    await app.listen({ host: options.host, port: options.port });
+  } catch (error) {
+    const inUse = (error as NodeJS.ErrnoException).code === "EADDRINUSE";
+    throw cannot("open the API on", addressText(options), {
+      why: inUse ? "the port is in use" : oneLine(error),
+      remedy: "choose another one with --api",
+    });
+  }
+  const address = app.server.address();
+  return typeof address === "object" && address !== null ? address.port : options.port;
 }
 
 /** The data directory is held by this process alone, so a socket found there is a dead one's. */
-async function listen(app: FastifyInstance, dataDir: string): Promise<void> {
+async function listenUnix(app: FastifyInstance, dataDir: string): Promise<void> {
   rmSync(apiSocketFile(dataDir), { force: true });
   const socket = apiSocketPath(dataDir);
   try {

@@ -1,5 +1,8 @@
 /** The options that `up` and `join` share. */
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
+import { parseApiAddress } from "../api/listen_options.ts";
+import type { ApiOptions } from "../api/server.ts";
+import { type LogFormat, type LogLevel, logFormats, logLevels } from "../daemon/node_log.ts";
 import { UsageError, withData } from "./context.ts";
 
 export const defaultListen = "/ip4/0.0.0.0/tcp/4001";
@@ -9,6 +12,11 @@ export interface NodeOptions {
   readonly listen?: readonly string[];
   readonly name?: string;
   readonly daemon?: boolean;
+  readonly api?: string;
+  readonly apiCert?: string;
+  readonly apiKey?: string;
+  readonly logLevel?: LogLevel;
+  readonly logFormat?: LogFormat;
 }
 
 export function withNodeOptions(command: Command): Command {
@@ -19,7 +27,32 @@ export function withNodeOptions(command: Command): Command {
       (value: string, all: readonly string[] = []) => [...all, value],
     )
     .option("--name <name>", "how others see this node (default: the host's name)")
-    .option("-d, --daemon", "go to the background when the node is up");
+    .option("-d, --daemon", "go to the background when the node is up")
+    .option("--api <address>", "HTTP API and dashboard on HOST:PORT, or :PORT for loopback")
+    .option("--api-cert <file>", "certificate of the API (PEM); needed beyond loopback")
+    .option("--api-key <file>", "its private key (PEM)")
+    .addOption(new Option("--log-level <level>", "of node.log").choices([...logLevels]))
+    .addOption(new Option("--log-format <format>", "of node.log").choices([...logFormats]));
+}
+
+/** Where the API listens on TCP; undefined: nowhere. */
+export function apiOptions(options: NodeOptions): ApiOptions | undefined {
+  const { api, apiCert, apiKey } = options;
+  if (api === undefined) {
+    if (apiCert === undefined && apiKey === undefined) return undefined;
+    throw new UsageError('Cannot use "--api-cert": there is no --api; give both');
+  }
+  const address = parseApiAddress(api);
+  if (address === null) {
+    throw new UsageError(
+      `Cannot open the API on "${api}": it is not HOST:PORT or :PORT; try --api 127.0.0.1:7070`,
+    );
+  }
+  return {
+    ...address,
+    ...(apiCert === undefined ? {} : { cert: apiCert }),
+    ...(apiKey === undefined ? {} : { key: apiKey }),
+  };
 }
 
 /** `HOST:PORT`, `:PORT` or a multiaddr, as a multiaddr. */

@@ -2,15 +2,18 @@
 import { Command, CommanderError } from "commander";
 import { version } from "../version.ts";
 import { exitUsage, fail, UsageError } from "./context.ts";
+import { addDashboard } from "./dashboard.ts";
 import { addDemo } from "./demo.ts";
 import { addDoctor } from "./doctor.ts";
 import { addDown } from "./down.ts";
+import { addEvents } from "./events.ts";
 import { addMonitorVerbs } from "./handover.ts";
 import { addJoin } from "./join.ts";
 import { addLicenses } from "./licenses.ts";
 import { addNodes } from "./nodes.ts";
 import { addStatus } from "./status.ts";
 import { addTicket } from "./ticket.ts";
+import { addTop } from "./top.ts";
 import { addUp } from "./up.ts";
 import { addVmConsole } from "./vm_console.ts";
 import { addVmLogs } from "./vm_logs.ts";
@@ -38,6 +41,9 @@ export function makeProgram(): Command {
   addTicket(program);
   addNodes(program);
   addStatus(program);
+  addTop(program);
+  addEvents(program);
+  addDashboard(program);
   addDoctor(program);
   const vm = program.command("vm").summary("start, watch, use and end VMs");
   vm.description("Virtual machines. Any node answers for any VM.");

@@ -8,7 +8,7 @@ import { cannot, oneLine } from "../user_error.ts";
 import { version } from "../version.ts";
 import { dataDirOf, interruption, UsageError } from "./context.ts";
 import { detach } from "./detach.ts";
-import { defaultListen, listenAddress, type NodeOptions } from "./node_options.ts";
+import { apiOptions, defaultListen, listenAddress, type NodeOptions } from "./node_options.ts";
 import { facts, print } from "./output.ts";
 
 /** A node that cannot end in order within this time is ended anyway. */
@@ -26,11 +26,17 @@ export async function runNode(options: NodeOptions, admission: Admission): Promi
     return;
   }
   const stop = interruption();
+  const api = apiOptions(options);
   const name = checkName(options.name ?? hostname());
   const daemon = await startDaemon({
     dataDir,
     listen: (options.listen ?? [defaultListen]).map(listenAddress),
     name,
+    ...(api === undefined ? {} : { api }),
+    logging: {
+      ...(options.logLevel === undefined ? {} : { level: options.logLevel }),
+      ...(options.logFormat === undefined ? {} : { format: options.logFormat }),
+    },
     ...admission,
   });
   logFaults(daemon);
@@ -61,6 +67,9 @@ function startBlock(daemon: Daemon, dataDir: string): string {
     ["data", dataDir],
     ...mesh.node.addresses().map((address): [string, string] => ["listens on", address]),
   ];
+  if (daemon.api.url !== null) {
+    rows.push(["API", `${daemon.api.url}  (see: node-mesh dashboard)`]);
+  }
   const held = daemon.host.all().length;
   if (held > 0) rows.push(["holds", `${held} ${held === 1 ? "VM" : "VMs"}`]);
   return (

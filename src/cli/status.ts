@@ -23,6 +23,7 @@ export function addStatus(program: Command): void {
             ["process", `${status.pid}, up for ${age(Date.now() - status.started_ms)}`],
             ["data", status.data],
             ...status.addresses.map((address): [string, string] => ["listens on", address]),
+            ...(status.api === null ? [] : [["API", status.api] as [string, string]]),
             ["peers", `${status.peers_connected} connected of ${status.peers} known`],
             ["lends", `${size(status.memory_free_bytes)} more memory to guests`],
             ["own memory", size(status.memory_used_bytes)],

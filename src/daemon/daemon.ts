@@ -6,13 +6,14 @@ import { readFileSync } from "node:fs";
 import { cpus, totalmem } from "node:os";
 import { join } from "node:path";
 import { type Mesh, openMesh } from "../../mesh/mod.ts";
-import { type ApiServer, startApi } from "../api/server.ts";
+import { type ApiOptions, type ApiServer, startApi } from "../api/server.ts";
 import { assetPath, storageWorker } from "../assets.ts";
+import { Observatory } from "../metrics/observatory.ts";
 import { makePrivateDirectory } from "../private_directory.ts";
 import { version } from "../version.ts";
 import { type VmmFactory, VmmProcess } from "../vm/vmm_process.ts";
 import { serveMembers } from "./member_service.ts";
-import { type NodeLog, openNodeLog } from "./node_log.ts";
+import { type NodeLog, type NodeLogOptions, openNodeLog } from "./node_log.ts";
 import { VmCreator } from "./vm_creator.ts";
 import { VmHost } from "./vm_host.ts";
 import { VmRouter } from "./vm_router.ts";
@@ -28,6 +29,9 @@ export interface DaemonOptions {
   readonly name: string;
   readonly meshKey?: Uint8Array;
   readonly bootstrap?: readonly string[];
+  /** The API on TCP, beside the Unix socket. */
+  readonly api?: ApiOptions;
+  readonly logging?: NodeLogOptions;
 }
 
 export interface Daemon {
@@ -35,14 +39,20 @@ export interface Daemon {
   readonly host: VmHost;
   readonly router: VmRouter;
   readonly creator: VmCreator;
+  readonly observatory: Observatory;
+  /** Where the API listens. */
+  readonly api: ApiServer;
   readonly log: NodeLog;
   readonly startedMs: number;
   stop(): Promise<void>;
 }
 
+/** What the API is made of: everything but itself. */
+export type DaemonParts = Omit<Daemon, "api">;
+
 export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   makePrivateDirectory(options.dataDir);
-  const log = openNodeLog(join(options.dataDir, "node.log"));
+  const log = openNodeLog(join(options.dataDir, "node.log"), options.logging);
   const ends: (() => unknown)[] = [() => log.close()];
   try {
     const mesh = await open(options, log);
@@ -78,29 +88,42 @@ async function compose(
   const announcer = new Announcer(() => {
     if (host !== null) announce(mesh, host);
   });
-  host = new VmHost({ mesh, factory, log, onChange: () => announcer.changed() });
+  const router = new VmRouter(mesh);
+  let observatory: Observatory | null = null;
+  host = new VmHost({
+    mesh,
+    factory,
+    log,
+    onChange: () => announcer.changed(),
+    observe: (spec, sight) => observatory?.see(spec, sight),
+    onForgotten: (spec) => observatory?.forget(spec),
+  });
+  observatory = new Observatory({ mesh, host, router });
   ends.unshift(
     () => host?.close(),
+    () => observatory?.close(),
     () => announcer.close(),
   );
   await host.start();
   ends.unshift(serveMembers(mesh, host));
-  const router = new VmRouter(mesh);
   const creator = new VmCreator({ mesh, host, router, factory, directory });
-  const daemon: Daemon = {
+  const parts = {
     mesh,
     host,
     router,
     creator,
+    observatory,
     log,
     startedMs: Date.now(),
     stop: () => endAll(ends),
   };
-  const api: ApiServer = await startApi(daemon, { dataDir: options.dataDir });
+  const { dataDir } = options;
+  const tcp = options.api === undefined ? {} : { tcp: options.api };
+  const api = await startApi(parts, { dataDir, ...tcp });
   ends.unshift(() => api.close());
   announcer.changed();
   log.info({ node: mesh.id, addresses: mesh.node.addresses() }, "the node is up");
-  return daemon;
+  return { ...parts, api };
 }
 
 /** Each part ends even if the one before it failed to. */

@@ -7,6 +7,7 @@ import { readFileSync } from "node:fs";
 import { totalmem } from "node:os";
 import type { Group, Mesh, NodeId } from "../../mesh/mod.ts";
 import { oneLine } from "../user_error.ts";
+import type { VmObserver } from "../vm/vm_observer.ts";
 import { checkSpec, decodeSpec, encodeSpec, type VmSpec } from "../vm/vm_spec.ts";
 import { type SupervisorLog, VmSupervisor } from "../vm/vm_supervisor.ts";
 import type { VmmFactory } from "../vm/vmm_process.ts";
@@ -38,6 +39,9 @@ export interface VmHostOptions {
   readonly factory: VmmFactory;
   readonly log: SupervisorLog;
   readonly onChange: () => void;
+  readonly observe?: VmObserver;
+  /** A VM is no longer held here. */
+  readonly onForgotten?: (spec: VmSpec) => void;
 }
 
 export class VmHost {
@@ -140,6 +144,7 @@ export class VmHost {
     await hosted?.supervisor.close();
     await this.#mesh.groups.destroy(id);
     this.#dropImages(hosted?.supervisor.spec ?? null);
+    if (hosted !== undefined) this.#options.onForgotten?.(hosted.supervisor.spec);
     this.#options.onChange();
   }
 
@@ -182,6 +187,7 @@ export class VmHost {
       onChange: this.#options.onChange,
       onRemoved: () => this.#removed(spec.id),
       now: () => performance.now(),
+      ...(this.#options.observe === undefined ? {} : { observe: this.#options.observe }),
     });
     const group = await this.#mesh.groups.open(spec.id, supervisor);
     if (this.#closed) {

@@ -87,8 +87,15 @@ export class VmRouter {
     return this.#viewOf({ spec, statuses: await this.statuses(spec) });
   }
 
-  /** All VMs of the nodes that answer. */
+  /** All VMs of the nodes that answer, as users see them. */
   async list(): Promise<VmView[]> {
+    return (await this.found())
+      .map((vm) => this.#viewOf(vm))
+      .sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  /** All VMs of the nodes that answer, and what their members say. */
+  async found(): Promise<FoundVm[]> {
     const found = new Map<string, { spec: VmSpec; statuses: Map<NodeId, CopyStatus> }>();
     for (const [node, reports] of await this.#ask(this.#connected(), {})) {
       for (const report of reports) {
@@ -98,9 +105,7 @@ export class VmRouter {
         found.set(spec.id, entry);
       }
     }
-    return [...found.values()]
-      .map((vm) => this.#viewOf(vm))
-      .sort((a, b) => (a.name < b.name ? -1 : 1));
+    return [...found.values()];
   }
 
   /** Resolves when the input is committed. Sent again until then; applied once. */

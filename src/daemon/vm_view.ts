@@ -76,8 +76,11 @@ export interface ViewContext {
   readonly isConnected: (node: string) => boolean;
 }
 
+/** What decides the state of a VM; announcements have this much. */
+export type StatusHint = Pick<CopyStatus, "role" | "state" | "term" | "chunkCount">;
+
 /** The member that is live in the newest term, if one says so. */
-export function primaryOf(statuses: ReadonlyMap<string, CopyStatus>): string | null {
+export function primaryOf(statuses: ReadonlyMap<string, StatusHint>): string | null {
   let best: { readonly node: string; readonly term: number } | null = null;
   for (const [node, status] of statuses) {
     if (status.state === "live" && (best === null || status.term > best.term)) {
@@ -100,7 +103,7 @@ function rank(status: CopyStatus): number {
   return status.consoleEnd + status.chunkCount;
 }
 
-export function condition(statuses: ReadonlyMap<string, CopyStatus>): VmCondition {
+export function condition(statuses: ReadonlyMap<string, StatusHint>): VmCondition {
   const replicas = [...statuses.values()].filter((status) => status.role === "replica");
   const states = new Set(replicas.map((status) => status.state));
   if (states.has("ended")) return "ended";

@@ -177,8 +177,8 @@ export class VmCopy {
         if (message.chunk < this.#fedCount || this.#phase === "going_live") this.#watch();
         return;
       case "input_applied": {
-        const live = this.#phase === "live";
-        const chunkCount = live ? this.#gate.sentCount + 1 : 0;
+        // It comes behind the chunk that the input is in.
+        const chunkCount = this.#phase === "live" ? this.#gate.sentCount : 0;
         this.#ledger.applied({ ...message, chunkCount }, this.#gate.committedCount);
         return;
       }

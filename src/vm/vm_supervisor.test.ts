@@ -138,8 +138,8 @@ test("input is acknowledged when committed, once, and refused elsewhere", async 
   const waiting = supervisor.input(message, { signal }).then(() => {
     done = true;
   });
-  vmm.handlers.onMessage({ kind: "input_applied", source: 7, seq: 1 });
   vmm.handlers.onChunk(fakeChunk(0));
+  vmm.handlers.onMessage({ kind: "input_applied", source: 7, seq: 1 });
   await turn();
   assert.equal(done, false);
   await group.commit();
