@@ -83,8 +83,8 @@ function statusOf(daemon: DaemonParts, facts: NodeFacts): Status {
     peers: peers.length,
     peers_connected: peers.filter((peer) => peer.connected).length,
     copies: host.all().map((vm) => {
-      const { role, state, isLeader, chunkCount } = vm.status();
-      return { name: vm.spec.name, role, state, leader: isLeader, chunks: chunkCount };
+      const { role, state, isLeader, term, chunkCount } = vm.status();
+      return { name: vm.spec.name, role, state, leader: isLeader, term, chunks: chunkCount };
     }),
     memory_free_bytes: host.memoryFreeBytes(),
     memory_used_bytes: process.memoryUsage().rss,

@@ -81,7 +81,14 @@ export const StatusSchema = Type.Object(
     peers: Type.Integer(),
     peers_connected: Type.Integer(),
     copies: Type.Array(
-      Type.Object({ name: text, role: text, state: text, leader: Type.Boolean(), chunks: number }),
+      Type.Object({
+        name: text,
+        role: text,
+        state: text,
+        leader: Type.Boolean(),
+        term: Type.Integer(),
+        chunks: number,
+      }),
     ),
     memory_free_bytes: number,
     memory_used_bytes: number,
