@@ -31,6 +31,7 @@ export const assetNames = [
   "guest/cmdline",
   "guest/LICENSES",
   "storage_worker.cjs",
+  "chaos/scenarios.json",
   "LICENSES",
 ] as const;
 

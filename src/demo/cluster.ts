@@ -17,6 +17,8 @@ export interface NodePlace {
   readonly listen?: string;
   /** The network namespace that the node runs in. */
   readonly netns?: string;
+  /** Variables of its environment beside the caller's own. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 export interface Program {
@@ -31,6 +33,7 @@ export class NodeProcess {
   readonly client: ApiClient;
   readonly #program: Program;
   readonly #outPath: string;
+  readonly #env: Readonly<Record<string, string>>;
   #child: ChildProcess | null = null;
   #exited: Promise<number | null> = Promise.resolve(null);
   #listen = "127.0.0.1:0";
@@ -43,7 +46,8 @@ export class NodeProcess {
     this.name = name;
     this.dataDir = join(options.directory, name);
     const { file, args } = options.program;
-    const { listen, netns } = options.place;
+    const { listen, netns, env } = options.place;
+    this.#env = env ?? {};
     const inside = ["netns", "exec", netns ?? "", file, ...args];
     this.#program = netns === undefined ? options.program : { file: "ip", args: inside };
     this.#listen = listen ?? this.#listen;
@@ -79,6 +83,7 @@ export class NodeProcess {
     const own = ["--data", this.dataDir, "--listen", this.#listen, "--name", this.name];
     const child = spawn(file, [...args, ...verb, ...own], {
       stdio: ["ignore", "pipe", "pipe"],
+      env: { ...process.env, ...this.#env },
     });
     this.#child = child;
     const keep = (piece: Buffer): void => appendFileSync(this.#outPath, piece);
@@ -185,8 +190,13 @@ export class Cluster {
     return found;
   }
 
-  async close(options: { readonly keep?: boolean } = {}): Promise<void> {
+  /** Ends all nodes like a power failure would. */
+  async end(): Promise<void> {
     await Promise.all(this.nodes.map((node) => node.kill()));
+  }
+
+  async close(options: { readonly keep?: boolean } = {}): Promise<void> {
+    await this.end();
     process.off("exit", this.#onExit);
     if (options.keep !== true) rmSync(this.directory, { recursive: true, force: true });
   }
@@ -204,20 +214,23 @@ export function delay(ms: number): Promise<void> {
 
 /** Waits until `holds`; what it throws counts as not yet. */
 export async function until(
-  what: string,
+  what: string | (() => string),
   timeoutMs: number,
   holds: () => Promise<boolean>,
+  options: { readonly signal?: AbortSignal } = {},
 ): Promise<void> {
   const deadline = performance.now() + timeoutMs;
   let trouble = "";
   for (;;) {
+    options.signal?.throwIfAborted();
     try {
       if (await holds()) return;
     } catch (error) {
       trouble = ` (${(error as Error).message})`;
     }
     if (performance.now() > deadline) {
-      throw new Error(`waited ${timeoutMs / 1000} s for ${what}${trouble}`);
+      const thing = typeof what === "string" ? what : what();
+      throw new Error(`waited ${timeoutMs / 1000} s for ${thing}${trouble}`);
     }
     await delay(clusterLimits.pollMs);
   }

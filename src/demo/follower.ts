@@ -19,6 +19,7 @@ export class Follower {
   readonly #options: FollowerOptions;
   readonly #stop = new AbortController();
   readonly #running: Promise<void>;
+  #reading = new AbortController();
   #next = 0;
   #gapBytes = 0;
 
@@ -36,6 +37,11 @@ export class Follower {
     return this.#gapBytes;
   }
 
+  /** Asks whom to read from again, for one who is known to have gone silent. */
+  move(): void {
+    this.#reading.abort();
+  }
+
   async stop(): Promise<void> {
     this.#stop.abort();
     await this.#running;
@@ -51,7 +57,8 @@ export class Follower {
         node = chosen;
         if (await this.#read(chosen)) return;
       } catch (error) {
-        const expected = error instanceof NodeGoneError || signal.aborted;
+        const moving = this.#reading.signal.aborted || signal.aborted;
+        const expected = error instanceof NodeGoneError || moving;
         if (!expected && process.env["NODE_MESH_DEMO_DEBUG"] === "1") console.error(error);
       }
       await new Promise((resolve) => setTimeout(resolve, retryMs));
@@ -60,7 +67,9 @@ export class Follower {
 
   /** True when the VM has ended. */
   async #read(node: NodeProcess): Promise<boolean> {
-    const query = { offset: this.#next, follow: true, signal: this.#stop.signal };
+    this.#reading = new AbortController();
+    const signal = AbortSignal.any([this.#stop.signal, this.#reading.signal]);
+    const query = { offset: this.#next, follow: true, signal };
     for await (const piece of node.client.console(this.#options.vm, query)) {
       this.#gapBytes += Math.max(0, piece.offset - this.#next);
       this.#next = piece.offset + piece.bytes.length;
