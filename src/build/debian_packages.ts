@@ -25,7 +25,15 @@ export const debianPackages = {
   "zlib1g-dev": "kernel payloads and disk images",
 } as const;
 
-/** Wanted only by `npm run bench` (the peer) and by tests in namespaces. */
+/** Wanted by tests alone; without one the tests that need it say so and leave themselves out. */
+export const testPackages = {
+  e2fsprogs: "disks that can be filled and broken",
+  iproute2: "network namespaces",
+  libfaketime: "clocks that can be turned",
+  nftables: "links that can be cut",
+} as const;
+
+/** Wanted by `npm run bench` alone. */
 export const benchPackages = {
   "qemu-system-x86": "the peer that figures are compared with",
 } as const;
@@ -45,6 +53,11 @@ export function missingPackages(wanted: readonly string[]): string[] {
     if (status === "installed") installed.add(name.split(":")[0] ?? "");
   }
   return wanted.filter((name) => !installed.has(name));
+}
+
+/** Installs what tests would like to have, where that is possible. */
+export async function ensureTestPackages(): Promise<void> {
+  if (process.getuid?.() === 0) await ensurePackages(Object.keys(testPackages));
 }
 
 /** Installs what is missing of `wanted`; as another user than root it says what to run. */

@@ -10,6 +10,7 @@ import {
   sanitizedBuildStep,
   sanitizedTestStep,
   suiteStep,
+  testPackagesStep,
 } from "./test_steps.ts";
 
 const buildName = "build";
@@ -17,6 +18,7 @@ const buildName = "build";
 async function main(): Promise<void> {
   await setUp();
   const good = await runSteps("gate", [
+    testPackagesStep,
     ...lintSteps(),
     nativeBuildStep,
     nativeTestStep,

@@ -5,7 +5,7 @@
 import { script } from "./_command.ts";
 import { runSteps } from "./_steps.ts";
 import { buildAll } from "./build.ts";
-import { nativeBuildStep, nativeTestStep, suiteStep } from "./test_steps.ts";
+import { nativeBuildStep, nativeTestStep, suiteStep, testPackagesStep } from "./test_steps.ts";
 
 const buildName = "set-up and build";
 
@@ -14,6 +14,7 @@ async function main(): Promise<void> {
   const native = filter === "" ? [nativeBuildStep, nativeTestStep] : [];
   const good = await runSteps("test", [
     { name: buildName, run: buildAll },
+    testPackagesStep,
     ...native,
     suiteStep("unit", { filter, needs: [buildName] }),
     suiteStep("simulation", { filter }),

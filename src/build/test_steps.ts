@@ -6,6 +6,7 @@ import { globSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { mustRunVisibly } from "./_command.ts";
 import type { Step } from "./_steps.ts";
+import { ensureTestPackages } from "./debian_packages.ts";
 import { debianKernel } from "./guest.ts";
 import { buildNative, nativeTestCommand } from "./native.ts";
 import { paths } from "./paths.ts";
@@ -71,6 +72,11 @@ export function suiteStep(
     },
   };
 }
+
+export const testPackagesStep: Step = {
+  name: "packages for tests",
+  run: ensureTestPackages,
+};
 
 export const nativeBuildStep: Step = {
   name: "native build",
