@@ -6,6 +6,7 @@
 
 #include "cpu/debug_registers.h"
 #include "cpu/mmu.h"
+#include "cpu/user_stretch.h"
 
 namespace node_mesh {
 namespace {
@@ -23,6 +24,7 @@ void check_address(Core* c, const Insn* i, u64 va, unsigned size) {
 
 void device_read(Core* c, const Insn* i, u64 gpa, u8* into, unsigned size) {
   if (i != nullptr) require_alone(c, i);
+  require_counted(c, i);
   if (c->bus->time_sync_due(c->steps_before(i))) {
     c->exit = RunExit::time_read;
     unwind(c, i, Unwind::exit);
@@ -41,6 +43,7 @@ void device_read(Core* c, const Insn* i, u64 gpa, u8* into, unsigned size) {
 
 void device_write(Core* c, const Insn* i, u64 gpa, const u8* from, unsigned size) {
   if (i != nullptr) require_alone(c, i);
+  require_counted(c, i);
   c->begin_bus_access(i);
   while (size != 0) {
     const unsigned piece = std::min({8u, size & (0u - size), 1u << std::countr_zero(gpa | 8)});

@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <memory>
 #include <string>
 
 #include "cpu/bus.h"
@@ -19,7 +20,9 @@
 namespace node_mesh {
 
 class Mmu;
+struct Preemption;
 class BlockCache;
+class UserEngine;
 
 enum Gpr : unsigned { rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi };
 enum SegmentIndex : unsigned { seg_es, seg_cs, seg_ss, seg_ds, seg_fs, seg_gs, segment_count };
@@ -145,7 +148,18 @@ struct Core {
   PendingEvent pending;
   EventKind delivering = EventKind::none;  // an event is on its way into the guest right now
   u8 delivering_vector = 0;
+  // A stretch of user mode that an engine runs, or has run a part of (user_stretch.h).
+  UserEngine* engine = nullptr;
+  u64 hand_over_at = 0;          // user_steps at which the engine takes over
+  bool hand_over_known = false;  // hand_over_at is that of this stretch
+  bool uncounted = false;        // from user_steps == counted on nobody counted
+  u64 counted = 0;
+  u64 counted_first = 0;  // instructions that the next stretch must begin with in software
+  bool preemptible = false;  // an uncounted stretch may be stopped by force (while recording)
+  bool fpu_away = false;     // the engine has the FPU registers: see bring_fpu()
+  std::atomic<bool> stop_deferred = false;  // to be asked for when the stretch ends
   std::string unsupported_reason;
+  std::unique_ptr<Preemption> preemption;  // of RunExit::preempted, until it is taken
   jmp_buf unwind_target;
 
   GuestMemory* memory = nullptr;
@@ -176,7 +190,7 @@ struct Core {
   bool code64() const { return code_mode == CodeMode::code64; }
   Position position() const {
     const u64 count = icount - in_flight;
-    return user() ? Position{stretch_steps, count} : Position{count, 0};
+    return user() ? Position{stretch_steps, uncounted ? counted : count} : Position{count, 0};
   }
   u64 read_rflags() const {
     return sysflags | rflags::fixed | ((flags >> 8) & 0xd5u) | ((flags & 1u) << 11);

@@ -10,6 +10,9 @@
 #include "cpu/run_loop.h"
 #include "cpu/segmentation.h"
 #include "cpu/stub/stub.h"
+#include "cpu/user_stretch.h"
+#include "kvm/user_engine.h"
+#include "machine/check.h"
 #include "machine/format_text.h"
 
 namespace node_mesh {
@@ -27,6 +30,7 @@ class Cpu::Impl {
   Core core_;
   Mmu mmu_;
   BlockCache blocks_;
+  std::unique_ptr<UserEngine> engine_;
 };
 
 Cpu::Cpu(GuestMemory& memory, Bus& bus) : impl_(std::make_unique<Impl>(memory, bus)) {
@@ -36,7 +40,10 @@ Cpu::~Cpu() = default;
 
 RunExit Cpu::run(Position limit) {
   const RunExit exit = run_core(&impl_->core_, limit);
+  bring_fpu(&impl_->core_);
   x87_flush(impl_->core_.fpu);
+  if (exit == RunExit::preempted) note_forced_stop(&impl_->core_);
+  if (impl_->engine_ && !impl_->engine_->failure().empty()) return RunExit::engine_failed;
   return exit;
 }
 
@@ -46,10 +53,33 @@ bool Cpu::halted() const { return impl_->core_.halted; }
 void Cpu::set_interrupt_line(bool raised) { impl_->core_.interrupt_line = raised; }
 std::uint64_t Cpu::tsc_offset() const { return impl_->core_.tsc_offset; }
 
-void Cpu::request_stop() {
-  impl_->core_.stop_requested.store(true, std::memory_order_seq_cst);
-  impl_->core_.event.store(0, std::memory_order_seq_cst);
+void Cpu::request_stop(StopUrgency urgency) {
+  Core& c = impl_->core_;
+  if (urgency == StopUrgency::tick && impl_->engine_ && impl_->engine_->defers_stop()) {
+    c.stop_deferred.store(true, std::memory_order_seq_cst);
+    return;
+  }
+  c.stop_requested.store(true, std::memory_order_seq_cst);
+  c.event.store(0, std::memory_order_seq_cst);
+  if (impl_->engine_) impl_->engine_->request_stop();
 }
+
+void Cpu::use_engine(std::unique_ptr<UserEngine> engine) {
+  bring_fpu(&impl_->core_);
+  impl_->mmu_.flush_everything();
+  impl_->engine_ = std::move(engine);
+  impl_->core_.engine = impl_->engine_.get();
+  impl_->mmu_.set_engine(impl_->engine_.get());
+}
+const UserEngine* Cpu::engine() const { return impl_->engine_.get(); }
+const std::string& Cpu::engine_failure() const {
+  static const std::string none;
+  return impl_->engine_ ? impl_->engine_->failure() : none;
+}
+void Cpu::collect_dirty_pages() {
+  if (impl_->engine_) impl_->engine_->collect_dirty_pages(*impl_->core_.memory);
+}
+void Cpu::set_preemptible(bool preemptible) { impl_->core_.preemptible = preemptible; }
 
 void Cpu::forget_writable_pages() { impl_->mmu_.forget_writable_pages(); }
 void Cpu::memory_written(std::uint64_t gpa, std::uint64_t size_bytes) {
@@ -63,6 +93,13 @@ SegmentSnapshot segment_snapshot(const Segment& segment, u64 base) {
 }
 Segment segment_of(const SegmentSnapshot& from) {
   return {from.selector, from.attributes, from.limit};
+}
+// A forced stop ends a stretch of user mode, and the next one begins in its place.
+void begin_next_stretch(Core& c) {
+  ++c.stretch_steps;
+  c.icount = 0;
+  c.hand_over_known = false;
+  c.shadow_at = Core::no_shadow;
 }
 
 // The registers that are plain copies, in either direction.
@@ -133,9 +170,11 @@ void Cpu::restore(const CpuSnapshot& s) {
   c.rip = c.linear_ip(s.rip);
   set_status(&c, s.rflags);
   c.sysflags = s.rflags & rflags::system_bits;
+  bring_fpu(&c);
   x87_flush(c.fpu);
   c.fpu = s.fpu;
   x87_make_canonical(c.fpu);
+  c.uncounted = c.hand_over_known = false;
   c.stretch_steps = c.user() ? s.position.steps : 0;
   c.icount = c.user() ? s.position.user_steps : s.position.steps;
   c.shadow_at = s.interrupt_shadow != 0 ? c.icount : Core::no_shadow;
@@ -148,6 +187,42 @@ void Cpu::restore(const CpuSnapshot& s) {
   impl_->mmu_.flush_everything();
   impl_->mmu_.load_cr3(c.cr3);
   update_modes(&c);
+}
+
+std::unique_ptr<Preemption> Cpu::take_preemption() {
+  Core& c = impl_->core_;
+  NM_CHECK(c.preemption != nullptr && c.user());
+  begin_next_stretch(c);
+  return std::move(c.preemption);
+}
+
+bool Cpu::apply_preemption(const Preemption& preemption) {
+  Core& c = impl_->core_;
+  if (!c.user()) return false;
+  for (const Preemption::Page& page : preemption.pages) {
+    if (!c.memory->contains(page.gfn * page_bytes, page_bytes)) return false;
+  }
+  for (const Preemption::Page& page : preemption.pages) {
+    c.memory->write(page.gfn * page_bytes, page.bytes);
+    impl_->mmu_.memory_written(page.gfn * page_bytes, page_bytes);
+  }
+  const UserState& state = preemption.state;
+  std::copy(state.gpr.begin(), state.gpr.end(), std::begin(c.gpr));
+  for (unsigned index = 0; index < segment_count; ++index) {
+    c.segments[index] = segment_of(state.segments[index]);
+    c.seg_base[index] = state.segments[index].base;
+  }
+  update_code_mode(&c);
+  c.rip = c.linear_ip(state.rip);
+  set_status(&c, state.rflags);
+  c.sysflags = state.rflags & rflags::system_bits;
+  bring_fpu(&c);
+  x87_flush(c.fpu);
+  c.fpu = state.fpu;
+  x87_make_canonical(c.fpu);
+  begin_next_stretch(c);
+  update_modes(&c);
+  return true;
 }
 
 std::string Cpu::report() const {
@@ -178,7 +253,7 @@ std::string Cpu::report() const {
 }
 
 void update_modes(Core* c) {
-  c->sse_blocked = (c->cr0 & (cr0::em | cr0::ts)) || !(c->cr4 & cr4::osfxsr);
+  c->sse_blocked = (c->cr0 & (cr0::em | cr0::ts)) || !(c->cr4 & cr4::osfxsr) || c->fpu_away;
   c->stepping = (c->sysflags & rflags::tf) || breakpoints_enabled(c);
   c->mmu->select_tables();
 }

@@ -15,6 +15,7 @@ struct SegmentSnapshot {
   std::uint64_t base = 0;
   std::uint32_t limit = 0;
   std::uint16_t attributes = 0;  // descriptor bits 40-47 and 52-55, as in VMX access rights
+  friend bool operator==(const SegmentSnapshot&, const SegmentSnapshot&) = default;
 };
 
 struct TableSnapshot {

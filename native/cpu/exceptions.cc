@@ -3,6 +3,7 @@
 #include "cpu/access.h"
 #include "cpu/mmu.h"
 #include "cpu/segmentation.h"
+#include "cpu/user_stretch.h"
 
 namespace node_mesh {
 
@@ -42,12 +43,14 @@ void raise_non_canonical(Core* c, const Insn* i) {
 }
 
 void leave_user_mode(Core* c) {
+  if (c->uncounted) end_uncounted(c);
   c->icount = c->stretch_steps;
   c->shadow_at = Core::no_shadow;
 }
 void enter_user_mode(Core* c) {
   c->stretch_steps = c->icount;
   c->icount = 0;
+  c->hand_over_known = false;
   c->shadow_at = Core::no_shadow;
 }
 

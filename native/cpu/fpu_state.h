@@ -13,6 +13,7 @@ struct FpuState {
   // filled in only when the guest executes FXSAVE.
   alignas(16) std::array<std::uint8_t, 512> x87{};
   std::uint32_t mxcsr = 0x1f80;
+  friend bool operator==(const FpuState&, const FpuState&) = default;
 };
 
 }  // namespace node_mesh

@@ -4,6 +4,7 @@
 
 #include "cpu/access.h"
 #include "cpu/block_cache.h"
+#include "kvm/user_engine.h"
 
 namespace node_mesh {
 namespace {
@@ -51,12 +52,14 @@ void Mmu::set_entry_bits(const Insn* i, const PageWalk& walk, Access access) {
     if ((at.entry & bits) == bits) continue;
     const u64 gfn = at.entry_gpa >> 12;
     if (page_flags_[gfn] & page_has_code) prepare_code_store(i, at.entry_gpa, sizeof(u64));
+    if (page_flags_[gfn] & page_is_scanned) engine_->forbid_execution(gfn);
     // Read again: one table page may serve two levels of this walk.
     u64 entry;
     std::memcpy(&entry, memory_.base() + at.entry_gpa, sizeof entry);
     entry |= bits;
     std::memcpy(memory_.base() + at.entry_gpa, &entry, sizeof entry);
     memory_.mark_dirty(gfn);
+    note_written(gfn);
   }
 }
 
@@ -74,9 +77,14 @@ void Mmu::note_tables(u64 va, const PageWalk& walk) {
 }
 
 void Mmu::note_table(u64 gfn, u8 level, u64 va_base, int scope) {
-  if (!tables_.note(gfn, level, va_base, scope)) return;
+  if (tables_.note(gfn, level, va_base, scope)) restrict_page(gfn, page_is_table);
+}
+
+// A page that is special from now on: every store to it takes the slow path.
+void Mmu::restrict_page(u64 gfn, u8 flag) {
   if (page_flags_[gfn] == 0) purge_writable(gfn);
-  page_flags_[gfn] |= page_is_table;
+  if (engine_ != nullptr) engine_->forbid_writes(gfn);
+  page_flags_[gfn] |= flag;
 }
 
 void Mmu::fill(u64 va, const PageWalk& walk, Access access, bool user) {
@@ -97,7 +105,12 @@ void Mmu::fill(u64 va, const PageWalk& walk, Access access, bool user) {
   if (journal && lower_half_.size() < lower_half_max) lower_half_.push_back(static_cast<u16>(slot));
   const bool dirty = access == Access::write || (walk.leaf().entry & pte::dirty);
   if (!walk.writable || !dirty || page_flags_[gfn] != 0) return;
-  if (access == Access::write) memory_.mark_dirty(gfn);
+  if (access == Access::write) {
+    memory_.mark_dirty(gfn);
+    note_written(gfn);
+  } else if (logging_writes_) {
+    return;
+  }
   if (!memory_.dirty_bytes()[gfn]) return;
   set.write[slot] = entry;
   remember_writable(gfn, slot, user);
@@ -148,10 +161,7 @@ u64 Mmu::current_code_gfn() {
   return entry.tag == core_.page_va ? entry.gfn : ~u64{0};
 }
 
-void Mmu::mark_code(u64 gfn) {
-  if (page_flags_[gfn] == 0) purge_writable(gfn);
-  page_flags_[gfn] |= page_has_code;
-}
+void Mmu::mark_code(u64 gfn) { restrict_page(gfn, page_has_code); }
 
 TranslationSet& Mmu::current_set() {
   return core_.user() ? *spaces_[static_cast<unsigned>(current_)].set : *kernel_;
@@ -172,11 +182,13 @@ void Mmu::prepare_store(const Insn* i, u64 gpa, const void* from, unsigned size)
   const u8 flags = page_flags_[gpa >> 12];
   if (flags & page_has_code) prepare_code_store(i, gpa, size);
   if (flags & page_is_table) prepare_table_store(i, gpa, from, size);
+  if (flags & page_is_scanned) engine_->forbid_execution(gpa >> 12);
 }
 
 void Mmu::commit_store(u64 gpa, const void* from, unsigned size) {
   std::memcpy(memory_.base() + gpa, from, size);
   memory_.mark_dirty(gpa >> 12);
+  note_written(gpa >> 12);
 }
 
 void Mmu::prepare_code_store(const Insn* i, u64 gpa, unsigned size) {
@@ -231,6 +243,7 @@ void Mmu::drop_entry(const Insn* i, const TableRecord& record, unsigned index) {
     if (scope == kernel_scope || scope == current_) kernel_->drop_page(page);
     if (scope != kernel_scope) {
       spaces_[static_cast<unsigned>(scope)].set->drop_page(page);
+      if (engine_ != nullptr) engine_->drop_page(scope, page);
     } else if (user_upper_half_) {
       for (Space& space : spaces_) {
         if (space.set) space.set->drop_page(page);
@@ -252,6 +265,7 @@ void Mmu::memory_written(u64 gpa, u64 size_bytes) {
   for (u64 gfn = gpa >> 12; gfn <= last >> 12; ++gfn) {
     if (page_flags_[gfn] & page_has_code) core_.blocks->kill_page(gfn);
     if (page_flags_[gfn] & page_is_table) flush_everything();
+    if (page_flags_[gfn] & page_is_scanned) engine_->forbid_execution(gfn);
   }
 }
 

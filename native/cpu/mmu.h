@@ -9,7 +9,9 @@
 #pragma once
 
 #include <array>
+#include <cstring>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "cpu/core.h"
@@ -59,6 +61,9 @@ struct TranslationSet {
 
 inline constexpr u8 page_has_code = 1;
 inline constexpr u8 page_is_table = 2;
+inline constexpr u8 page_is_scanned = 4;  // a user engine relies on the page's bytes as code
+
+class UserEngine;
 
 class Mmu {
  public:
@@ -84,6 +89,33 @@ class Mmu {
   void select_tables();
   void forget_writable_pages();
   void memory_written(u64 gpa, u64 size_bytes);
+
+  // For an engine that runs user code directly, on translations derived from here.
+  void set_engine(UserEngine* engine) { engine_ = engine; }
+  int current_space() const { return current_; }
+  struct NativePage {
+    u64 va = 0;
+    u64 gpa = 0;
+    bool writable = false;  // and the dirty bit is set
+    bool executable = false;
+  };
+  // What a user access at `va` finds, with accessed/dirty bits set as the access does. Nothing when
+  // it faults or does not reach RAM: then the software CPU has to run the instruction.
+  std::optional<NativePage> resolve_native(u64 va, Access access);
+  // Where user code could read the byte at `va`, in RAM; sets no bits.
+  std::optional<u64> look_up_user(u64 va) const;
+  // The pages of the same page table that user code has used already; sets no bits.
+  template <class Callback>
+  void for_each_used_page_beside(u64 va, Callback callback) const;
+  // Before user code may write the page directly. False: stores must stay in the software CPU.
+  bool release_for_native_write(u64 gfn);
+  bool is_scanned(u64 gfn) const { return page_flags_[gfn] & page_is_scanned; }
+  void mark_scanned(u64 gfn);
+  void unmark_scanned(u64 gfn) { page_flags_[gfn] &= static_cast<u8>(~page_is_scanned); }
+  // From here on, remember which pages change (until end_write_log).
+  void begin_write_log();
+  void end_write_log() { logging_writes_ = false; }
+  const std::vector<u64>& written_pages() const { return written_; }
 
   // For the block cache.
   void mark_code(u64 gfn);
@@ -124,6 +156,10 @@ class Mmu {
   int find_space(u64 root);
   const u8* upper_half(u64 root) const;
   u64 current_code_gfn();
+  void restrict_page(u64 gfn, u8 flag);
+  void note_written(u64 gfn) {
+    if (logging_writes_) written_.push_back(gfn);
+  }
 
   Core& core_;
   GuestMemory& memory_;
@@ -138,6 +174,40 @@ class Mmu {
   LazyArray<u8> page_flags_;
   LazyArray<u32> writable_refs_;  // low half: slot of the supervisor write cache, high: user's
   TableRegistry tables_;
+  UserEngine* engine_ = nullptr;
+  bool logging_writes_ = false;
+  std::vector<u64> written_;
 };
+
+template <class Callback>
+void Mmu::for_each_used_page_beside(u64 va, Callback callback) const {
+  const PageWalk walk = walk_pages(memory_, control(), va, Access::read, true);
+  if (!walk.ok) return;
+  bool writable = true, executable = true;
+  for (unsigned step = 0; step + 1u < walk.levels; ++step) {
+    const u64 entry = walk.steps[step].entry;
+    if (!(entry & pte::accessed)) return;
+    writable = writable && (entry & pte::writable);
+    executable = executable && !(entry & pte::no_execute);
+  }
+  constexpr u64 table_bytes = 512 * page_bytes;
+  const u64 first_va = va & ~(table_bytes - 1);
+  const u64 table = walk.leaf().entry_gpa & ~page_mask;
+  for (u64 index = 0; index < 512; ++index) {
+    u64 entry = walk.leaf().entry;
+    u64 gpa = (walk.gpa & ~(table_bytes - 1)) + index * page_bytes;
+    if (walk.levels == 4) {
+      std::memcpy(&entry, memory_.base() + table + index * 8, sizeof entry);
+      gpa = entry & pte::address;
+    } else if (walk.levels != 3) {
+      return;
+    }
+    constexpr u64 needed = pte::present | pte::user | pte::accessed;
+    if ((entry & needed) != needed || (entry & pte::reserved) || !is_ram(gpa)) continue;
+    callback(NativePage{first_va + index * page_bytes, gpa,
+                        writable && (entry & pte::writable) && (entry & pte::dirty),
+                        executable && !(entry & pte::no_execute)});
+  }
+}
 
 }  // namespace node_mesh

@@ -2,7 +2,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "cpu/block_cache.h"
 #include "cpu/mmu.h"
+#include "kvm/user_engine.h"
 
 namespace node_mesh {
 
@@ -105,6 +107,7 @@ void Mmu::clear_lower_half() {
 }
 
 void Mmu::flush_space(int index) {
+  if (engine_ != nullptr) engine_->drop_space(index);
   spaces_[static_cast<unsigned>(index)].set->clear();
   tables_.forget_scope(index,
                        [this](u64 gfn) { page_flags_[gfn] &= static_cast<u8>(~page_is_table); });
@@ -127,6 +130,7 @@ void Mmu::flush_kernel() {
 }
 
 void Mmu::flush_everything() {
+  if (engine_ != nullptr) engine_->drop_everything();
   kernel_->clear();
   lower_half_.clear();
   lower_half_executed_ = false;

@@ -12,6 +12,7 @@ constexpr u32 mxcsr_writable = 0xffff;
 constexpr unsigned fxsave_bytes = 512, xmm_offset = 160, mxcsr_offset = 24;
 
 void require_fxsave(Core* c, const Insn* i, u64 va) {
+  bring_fpu(c);
   if (c->cr0 & (cr0::em | cr0::ts)) raise(c, i, vector::nm);
   if (va & 15) raise_error(c, i, vector::gp, 0);
 }
@@ -70,6 +71,7 @@ void op_stmxcsr(Core* c, const Insn* i) {
 }
 
 void op_fwait(Core* c, const Insn* i) {
+  bring_fpu(c);
   if ((c->cr0 & (cr0::mp | cr0::ts)) == (cr0::mp | cr0::ts)) raise(c, i, vector::nm);
   if (x87_exception_pending(c->fpu)) raise(c, i, vector::mf);
   NM_NEXT;

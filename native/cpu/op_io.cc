@@ -2,6 +2,7 @@
 // string instruction moves one item a step.
 #include "cpu/decode.h"
 #include "cpu/threading.h"
+#include "cpu/user_stretch.h"
 
 namespace node_mesh {
 namespace {
@@ -21,6 +22,7 @@ void require_port(Core* c, const Insn* i, u16 port, unsigned size) {
 }
 
 u64 port_read(Core* c, const Insn* i, u16 port, unsigned size) {
+  require_counted(c, i);
   if (c->bus->time_sync_due(c->steps_before(i))) {
     c->exit = RunExit::time_read;
     unwind(c, i, Unwind::exit);
@@ -31,6 +33,7 @@ u64 port_read(Core* c, const Insn* i, u16 port, unsigned size) {
   return value;
 }
 void port_write(Core* c, const Insn* i, u16 port, unsigned size, u64 value) {
+  require_counted(c, i);
   c->begin_bus_access(i);
   c->bus->pio_write(port, size, value);
   c->end_bus_access();

@@ -1,11 +1,13 @@
 #include "cpu/run_loop.h"
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 
 #include "cpu/debug_registers.h"
 #include "cpu/mmu.h"
 #include "cpu/threading.h"
+#include "cpu/user_stretch.h"
 
 namespace node_mesh {
 namespace {
@@ -64,8 +66,13 @@ void run_single(Core* c) {
 void run_some(Core* c, Position limit) {
   const bool single = c->stepping || c->run_alone_next || (c->interrupt_line && shadowed(c));
   if (!single) {
-    const u64 allowed = counter_limit(c, limit);
+    u64 allowed = counter_limit(c, limit);
     const Block* block = c->blocks->find(c->rip, false);
+    if (c->engine != nullptr && c->user() && may_hand_over(c, limit)) {
+      if (!c->hand_over_known) plan_hand_over(c);
+      if (c->icount + block->count > c->hand_over_at) return hand_over(c);
+      allowed = std::min(allowed, c->hand_over_at);
+    }
     if (allowed - c->icount >= block->count) {
       c->event.store(allowed, std::memory_order_seq_cst);
       if (c->stop_requested.load(std::memory_order_seq_cst)) c->event.store(0);
@@ -77,7 +84,7 @@ void run_some(Core* c, Position limit) {
   run_single(c);
 }
 
-RunExit run_until_exit(Core* c, Position limit) {
+[[gnu::noinline]] RunExit run_until_exit(Core* c, Position limit) {
   for (;;) {
     if (c->pending.kind != EventKind::none) {
       const PendingEvent event = std::exchange(c->pending, {});
@@ -89,7 +96,9 @@ RunExit run_until_exit(Core* c, Position limit) {
       return c->exit;
     }
     if (c->position() >= limit) return RunExit::limit;
-    if (c->stop_requested.exchange(false)) return RunExit::kicked;
+    if (c->stop_requested.exchange(false)) {
+      return c->uncounted && c->preemptible ? RunExit::preempted : RunExit::kicked;
+    }
     if (c->interrupt_line && (c->sysflags & rflags::interrupt) && !shadowed(c)) {
       c->halted = false;
       deliver_event(c, {EventKind::external, c->bus->acknowledge_interrupt(), false, 0, 0, 0});

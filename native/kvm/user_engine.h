@@ -7,6 +7,8 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <expected>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -25,6 +27,7 @@ struct UserState {
   std::uint64_t rflags = 2;
   std::array<SegmentSnapshot, 6> segments{};  // ES CS SS DS FS GS
   FpuState fpu;
+  friend bool operator==(const UserState&, const UserState&) = default;
 };
 
 // A forced stop of user code that did not trap. The stretch that began at (S, 0) was counted by the
@@ -36,6 +39,7 @@ struct Preemption {
   struct Page {
     std::uint64_t gfn = 0;
     std::array<std::byte, page_bytes> bytes{};
+    friend bool operator==(const Page&, const Page&) = default;
   };
   UserState state;
   std::vector<Page> pages;
@@ -55,16 +59,20 @@ class UserEngine {
   // fetch_fpu(). Called only in 64-bit user mode with nothing pending, no single-stepping, no
   // alignment checks, no breakpoints.
   virtual Stop run(Core& core) = 0;
-  virtual std::string failure() const = 0;
+  virtual const std::string& failure() const = 0;
 
   // Brings the FPU registers back into `fpu` when the engine holds them.
   virtual void fetch_fpu(FpuState& fpu) = 0;
 
   // For other threads and signal handlers: makes a run() in progress, or the next one, end soon.
   virtual void request_stop() = 0;
+  // Whether a stop that is not urgent should wait: the present stretch is younger than a slice.
+  virtual bool defers_stop() const = 0;
 
-  // Pages that run() wrote since this was last called are reported by marking them dirty.
+  // Marks the pages that run() wrote since this was last called as dirty.
   virtual void collect_dirty_pages(GuestMemory& memory) = 0;
+  // The same, and gives those that the present stretch may have written (others may be among them).
+  virtual std::vector<std::uint64_t> take_stretch_pages(GuestMemory& memory) = 0;
 
   // Coherence. The CPU calls these before the change takes effect anywhere.
   // A translation of one page, all of one address space, or all of them, are not valid any longer.
@@ -79,9 +87,9 @@ class UserEngine {
   // Policy: user instructions to run in software before the first hand-over of the stretch that
   // begins here, and after a hand-over that came back with Stop::trap.
   virtual std::uint64_t software_first(const Core& core) = 0;
-  virtual std::uint64_t software_after_trap(const Core& core) = 0;
-  // The stretch is over (it trapped or was stopped).
-  virtual void stretch_ended() = 0;
+  virtual std::uint64_t software_after_trap() = 0;
+  // A stretch that run() had a part in is over: it trapped, or was stopped by force.
+  virtual void stretch_ended(bool by_force) = 0;
 
   struct Counters {
     std::uint64_t stretches = 0;  // of which at least a part ran here
@@ -95,11 +103,8 @@ class UserEngine {
   virtual Counters counters() const = 0;
 };
 
-// Whether to try KVM, why (not), and how expensive it is here.
-struct EngineChoice {
-  std::unique_ptr<UserEngine> engine;  // null: the software CPU runs everything
-  std::string name = "interp";         // "interp" or "kvm"
-  std::string why;
-};
+// Makes the engine of a machine for its memory; empty: the software CPU runs everything.
+using UserEngineFactory =
+    std::function<std::expected<std::unique_ptr<UserEngine>, std::string>(GuestMemory&)>;
 
 }  // namespace node_mesh

@@ -69,6 +69,7 @@ bool GuestMemory::write(std::uint64_t gpa, std::span<const std::byte> from) {
 }
 
 std::vector<std::uint64_t> GuestMemory::take_dirty_pages() {
+  if (dirty_source_) dirty_source_();
   std::vector<std::uint64_t> pages;
   for (std::size_t first = 0; first < dirty_.size(); first += 64) {
     // RAM is a multiple of 1 MiB, but this class promises only whole pages.

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <expected>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -45,6 +46,8 @@ class GuestMemory {
   // Dirty tracking: one byte a page, non-zero = written since take_dirty_pages().
   std::uint8_t* dirty_bytes() { return dirty_.data(); }
   void mark_dirty(std::uint64_t gfn) { dirty_[gfn] = 1; }
+  // Asked before the dirty pages are taken: somebody knows of more and marks them.
+  void set_dirty_source(std::function<void()> source) { dirty_source_ = std::move(source); }
   std::vector<std::uint64_t> take_dirty_pages();
 
   // A second set that lives longer, for checkpoints: pages written since it was begun. It may name
@@ -59,6 +62,7 @@ class GuestMemory {
   std::byte* base_ = nullptr;
   std::uint64_t size_bytes_ = 0;
   std::vector<std::uint8_t> dirty_;
+  std::function<void()> dirty_source_;
   std::vector<std::uint8_t> taken_;  // was dirty, and taken, since the checkpoint set was begun
 };
 

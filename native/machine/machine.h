@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "cpu/cpu_snapshot.h"
+#include "disk/layered_disk.h"
+#include "kvm/user_engine.h"
 #include "machine/guest_memory.h"
 #include "machine/machine_config.h"
 #include "machine/machine_state.h"
@@ -19,13 +21,22 @@
 namespace node_mesh {
 
 class Cpu;
+class NetworkSink;
+struct Preemption;
+
+// In the order of MachineConfig::disks, of the sizes given there.
+using MachineDisks = std::vector<std::unique_ptr<LayeredDisk>>;
 
 enum class MachineExit : std::uint8_t {
-  limit,      // the position limit was reached
-  idle,       // the guest is halted: only an event can wake it (see next_deadline_ns)
-  time_read,  // the recorder may set the clock now (only when a ClockSource was given)
-  kicked,     // request_stop()
-  ended,      // the guest ended: see end()
+  limit,           // the position limit was reached
+  idle,            // the guest is halted: only an event can wake it (see next_deadline_ns)
+  time_read,       // the recorder may set the clock now (only when a ClockSource was given)
+  kicked,          // request_stop()
+  preempted,       // user code was stopped by force (while recording): see take_preemption()
+  ended,           // the guest ended: see end()
+  host_failed,     // the host cannot serve the machine any more: see host_failure()
+  entropy_wanted,  // the guest began to wait for entropy (while recording): see entropy_wanted()
+  network_ready,   // the guest has room for a frame again (after stop_when_network_ready())
 };
 
 // Virtual time is `base_ns` at `base_steps` and grows by `ns_per_step` (32.32 fixed point) a step.
@@ -54,14 +65,19 @@ class Machine {
   // Builds the PC and loads the kernel. Errors are one clear line for the user.
   static std::expected<std::unique_ptr<Machine>, std::string> create(
       const MachineConfig& config, std::span<const std::byte> kernel,
-      std::span<const std::byte> initrd, ConsoleSink& console);
+      std::span<const std::byte> initrd, ConsoleSink& console, MachineDisks disks = {});
   // A machine as it was saved. `memory` holds what the guest's held then, its dirty pages are those
   // that count as changed since the last digest. The error says what does not fit.
   static std::expected<std::unique_ptr<Machine>, std::string> restore(const MachineConfig& config,
                                                                       const MachineState& state,
                                                                       GuestMemory memory,
-                                                                      ConsoleSink& console);
+                                                                      ConsoleSink& console,
+                                                                      MachineDisks disks = {});
   ~Machine();
+
+  // Lets an engine run user mode from here on. The error says why it cannot; the machine is as before.
+  std::expected<void, std::string> use_engine(const UserEngineFactory& make);
+  const UserEngine* engine() const;
 
   // Runs until `limit` or an exit. `clock` is null when replaying.
   MachineExit run(Position limit, ClockSource* clock);
@@ -72,14 +88,38 @@ class Machine {
   std::uint64_t next_deadline_ns() const;
   GuestEnd end() const;
   std::string report() const;  // for triple_fault and unsupported
-  void request_stop();         // async-signal-safe
+  // Why the host failed this copy (a disk image cut off, no space): nothing that other copies
+  // would see, so it is no event. The machine is then in no defined state and is to be dropped.
+  const std::string& host_failure() const;
+  // Async-signal-safe. A tick may wait while user code runs directly, a kick may not.
+  void request_stop();
+  void request_tick();
 
   // Events. Each takes effect at the current position, before the next instruction.
   void set_clock(ClockSetting setting);  // ns must not be before guest_ns()
   // Returns how many of the bytes, from the first, the bounded queue before the UART had room for;
   // the rest is dropped. Deterministic, so a replay drops the same bytes.
   std::size_t console_input(std::span<const std::byte> bytes);
+  void press_power_button();
+  // How many bytes of entropy the guest waits for; 0: for none.
+  std::uint32_t entropy_wanted() const;
+  void entropy_input(std::span<const std::byte> bytes);
+  // An Ethernet frame for the guest. False: it had no room and the frame is lost.
+  bool network_input(std::span<const std::byte> frame);
+  // At the position where run() ended by MachineExit::preempted: what user code did from there on,
+  // which no copy can count. It leads one step on; so does applying it, at the same position. False:
+  // it does not fit this machine there.
+  std::unique_ptr<Preemption> take_preemption();
+  bool apply_preemption(const Preemption& preemption);
   void end_now(GuestEnd reason);
+
+  // The network card, if there is one. Frames that the guest sends go to the sink, if one is set,
+  // while run() or an event runs.
+  void set_network_sink(NetworkSink* sink);
+  std::uint64_t frames_sent() const;
+  bool network_up() const;         // the guest has a driver for it
+  bool network_ready() const;      // and room for a frame of any size
+  void stop_when_network_ready();  // ends run() once, when it is
 
   // State, for digests and checkpoints.
   GuestMemory& memory();
@@ -89,6 +129,7 @@ class Machine {
   std::vector<DeviceState> device_states() const;
   MachineState save_state() const;  // all but memory
   std::uint64_t console_bytes() const;
+  const MachineDisks& disks() const;  // for seals, between two runs
 
  private:
   class Impl;

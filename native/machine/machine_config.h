@@ -5,13 +5,34 @@
 #include <cstddef>
 #include <cstdint>
 #include <expected>
+#include <optional>
 #include <string>
+#include <vector>
 
 namespace node_mesh {
 
 inline constexpr std::uint64_t memory_bytes_min = 32ull << 20;
 inline constexpr std::uint64_t memory_bytes_max = 64ull << 30;  // fits into the CPU model's 40 bits
 inline constexpr std::size_t cmdline_bytes_max = 2047;          // what Linux keeps on x86
+
+inline constexpr std::uint16_t network_mtu_min = 68, network_mtu_max = 65'521;
+
+struct NetworkConfig {
+  std::array<std::uint8_t, 6> mac{};  // of one card: neither multicast nor all zero
+  std::uint16_t mtu = 1500;           // 68..65,521
+  friend bool operator==(const NetworkConfig&, const NetworkConfig&) = default;
+};
+
+inline constexpr std::size_t machine_disks_max = 8;
+inline constexpr std::uint64_t disk_sector_bytes = 512;
+inline constexpr std::uint64_t machine_disk_bytes_max = 4ull << 40;
+
+struct DiskConfig {
+  std::array<std::uint8_t, 32> content{};  // of the image: see disk/content_hash.h
+  std::uint64_t size_bytes = 0;  // whole sectors, up to 4 TiB; zeros follow a shorter image
+  bool read_only = false;
+  friend bool operator==(const DiskConfig&, const DiskConfig&) = default;
+};
 
 struct MachineConfig {
   std::string cpu_model = "mesh-v1";
@@ -22,6 +43,9 @@ struct MachineConfig {
   std::array<std::uint8_t, 32> kernel_sha256{};
   std::array<std::uint8_t, 32> initrd_sha256{};  // all zero: no initrd
   std::uint64_t initial_ns_per_step = 0;         // 32.32 fixed point; 0 = the model's default
+  bool rng = false;                              // an entropy device
+  std::optional<NetworkConfig> network;          // a network card
+  std::vector<DiskConfig> disks;                 // at most machine_disks_max
 };
 
 // Errors are one clear line for the user.

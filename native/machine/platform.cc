@@ -8,7 +8,8 @@
 
 namespace node_mesh {
 
-Platform::Platform(const MachineConfig& config, ConsoleSink& console)
+Platform::Platform(const MachineConfig& config, GuestMemory& memory, const MachineDisks& disks,
+                   ConsoleSink& console)
     : console_(console),
       clock_(config.initial_ns_per_step),
       pit_(*this),
@@ -16,7 +17,8 @@ Platform::Platform(const MachineConfig& config, ConsoleSink& console)
       ioapic_(lapic_),
       serial_(*this, *this),
       acpi_pm_(*this, *this),
-      reset_(*this) {
+      reset_(*this),
+      pci_(config, memory, disks, lapic_, ioapic_, pci_host_) {
   lapic_.set_end_of_interrupt_sink(&ioapic_);
   add_ports();
 }
@@ -40,14 +42,18 @@ void Platform::add_ports() {
 }
 
 std::vector<Device*> Platform::devices() {
-  return {&pic_, &pit_, &rtc_, &lapic_, &ioapic_, &serial_, &acpi_pm_, &reset_, &pci_host_};
+  std::vector<Device*> all = {&pic_,    &pit_,     &rtc_,   &lapic_,   &ioapic_,
+                              &serial_, &acpi_pm_, &reset_, &pci_host_};
+  for (const auto& transport : pci_.transports())
+    all.push_back(transport.get());
+  return all;
 }
 
 std::uint64_t Platform::now_ns() const { return clock_.ns_at(cpu_->position().steps); }
 
 std::uint64_t Platform::next_deadline_ns() const {
-  return std::min(
-      {pit_.deadline_ns(), rtc_.deadline_ns(), lapic_.deadline_ns(), serial_.deadline_ns()});
+  return std::min({pit_.deadline_ns(), rtc_.deadline_ns(), lapic_.deadline_ns(),
+                   serial_.deadline_ns(), pci_.deadline_ns()});
 }
 
 void Platform::settle() {
@@ -58,6 +64,7 @@ void Platform::settle() {
     rtc_.advance(now);
     lapic_.advance(now);
     serial_.advance(now);
+    pci_.advance(now);
     // A device that stays due would keep the machine from ever running the guest.
     NM_CHECK(next_deadline_ns() > now);
   }
@@ -96,6 +103,23 @@ std::size_t Platform::console_input(std::span<const std::byte> bytes) {
   return taken;
 }
 
+void Platform::press_power_button() {
+  acpi_pm_.press_power_button();
+  settle();
+}
+
+bool Platform::network_input(std::span<const std::byte> frame) {
+  VirtioNet* network = pci_.network();
+  const bool taken = network != nullptr && network->input(frame);
+  settle();
+  return taken;
+}
+
+void Platform::entropy_input(std::span<const std::byte> bytes) {
+  if (VirtioRng* rng = pci_.rng()) rng->input(bytes);
+  settle();
+}
+
 std::vector<Machine::DeviceState> Platform::device_states() const {
   std::vector<Machine::DeviceState> states;
   // Listing them changes nothing; one list serves saving and loading.
@@ -128,8 +152,7 @@ std::expected<void, std::string> Platform::load_devices(std::span<const DeviceSt
   const std::uint64_t ns = in.u64();
   const std::uint64_t steps = in.u64();
   const std::uint64_t ns_per_step = in.u64();
-  if (states.back().name != "clock" || !in.ok() || !in.at_end() ||
-      steps > cpu_->position().steps) {
+  if (states.back().name != "clock" || !in.ok() || !in.at_end() || steps > cpu_->position().steps) {
     return std::unexpected("the state of its clock is malformed");
   }
   clock_.load({ns, ns_per_step}, steps);
@@ -158,7 +181,8 @@ Platform::MmioTarget Platform::mmio_target(std::uint64_t gpa, unsigned size) {
   if (gpa >= Ioapic::base && gpa - Ioapic::base <= Ioapic::window_bytes - size) {
     return {&ioapic_, gpa - Ioapic::base};
   }
-  return {nullptr, 0};
+  const PciHost::Target target = pci_host_.memory_target(gpa, size);
+  return {target.function, target.offset};
 }
 
 std::uint64_t Platform::mmio_read(std::uint64_t gpa, unsigned size) {

@@ -20,6 +20,7 @@
 #include "devices/rtc/rtc.h"
 #include "devices/serial/serial.h"
 #include "machine/machine.h"
+#include "machine/pci_devices.h"
 #include "machine/port_bus.h"
 #include "machine/virtual_clock.h"
 
@@ -27,12 +28,16 @@ namespace node_mesh {
 
 class Platform final : public Bus, InterruptLines, PowerSwitch, SerialOutput {
  public:
-  Platform(const MachineConfig& config, ConsoleSink& console);
+  Platform(const MachineConfig& config, GuestMemory& memory, const MachineDisks& disks,
+           ConsoleSink& console);
   Platform(const Platform&) = delete;
   Platform& operator=(const Platform&) = delete;
 
   // The CPU is built on this bus, so it comes second.
-  void attach_cpu(Cpu& cpu) { cpu_ = &cpu; }
+  void attach_cpu(Cpu& cpu) {
+    cpu_ = &cpu;
+    pci_.attach_cpu(cpu);
+  }
   void set_clock_source(ClockSource* source) { clock_source_ = source; }
 
   VirtualClock& clock() { return clock_; }
@@ -43,6 +48,11 @@ class Platform final : public Bus, InterruptLines, PowerSwitch, SerialOutput {
   bool interrupt_line() const { return interrupt_line_; }
   GuestEnd power_request() const { return power_request_; }
   std::size_t console_input(std::span<const std::byte> bytes);
+  void press_power_button();
+  const PciDevices& pci() const { return pci_; }
+  void set_network_sink(NetworkSink* sink) { pci_.set_network_sink(sink); }
+  bool network_input(std::span<const std::byte> frame);
+  void entropy_input(std::span<const std::byte> bytes);
   std::uint64_t console_bytes() const { return serial_.output_bytes(); }
   std::vector<Machine::DeviceState> device_states() const;
   // What device_states() gave, of the same devices in the same order. After an error no device is
@@ -92,6 +102,7 @@ class Platform final : public Bus, InterruptLines, PowerSwitch, SerialOutput {
   AcpiPm acpi_pm_;
   Reset reset_;
   PciHost pci_host_;
+  PciDevices pci_;
   PortBus ports_;
   bool interrupt_line_ = false;
   bool reschedule_ = false;

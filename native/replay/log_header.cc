@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "replay/cbor.h"
 #include "replay/log_schema.h"
@@ -12,8 +13,19 @@ namespace {
 
 using nlohmann::json;
 
-json binary_of(const std::array<std::uint8_t, 32>& bytes) {
+template <std::size_t size>
+json binary_of(const std::array<std::uint8_t, size>& bytes) {
   return json::binary(std::vector<std::uint8_t>(bytes.begin(), bytes.end()));
+}
+
+json list_of(const std::vector<DiskConfig>& disks) {
+  json list = json::array();
+  for (const DiskConfig& disk : disks) {
+    list.push_back({{"content", binary_of(disk.content)},
+                    {"size_bytes", disk.size_bytes},
+                    {"read_only", disk.read_only}});
+  }
+  return list;
 }
 
 // Takes fields out of a map, so that what is left over is known to be unknown.
@@ -45,6 +57,59 @@ class FieldReader {
     }
     std::ranges::copy(value.get_binary(), bytes.begin());
     return bytes;
+  }
+
+  bool boolean(const char* key) {
+    const json value = take(key);
+    if (value.is_boolean()) return value.get<bool>();
+    fail(key, "not true or false");
+    return false;
+  }
+
+  std::optional<NetworkConfig> network(const char* key) {
+    const json value = take(key);
+    if (value.is_null() && !failed()) return std::nullopt;
+    if (!value.is_object()) {
+      fail(key, "not a map");
+      return std::nullopt;
+    }
+    FieldReader fields(value);
+    NetworkConfig network;
+    const json mac = fields.take("mac");
+    if (mac.is_binary() && mac.get_binary().size() == network.mac.size()) {
+      std::ranges::copy(mac.get_binary(), network.mac.begin());
+    } else {
+      fields.fail("mac", "not 6 bytes");
+    }
+    const std::uint64_t mtu = fields.number("mtu");
+    if (mtu > network_mtu_max) fields.fail("mtu", "too large");
+    network.mtu = static_cast<std::uint16_t>(mtu);
+    fields.finish();
+    if (fields.failed()) fail(key, fields.error().c_str());
+    return network;
+  }
+
+  std::vector<DiskConfig> disks(const char* key) {
+    const json value = take(key);
+    std::vector<DiskConfig> disks;
+    if (!value.is_array() || value.size() > machine_disks_max) {
+      fail(key, "not a list of at most 8 disks");
+      return disks;
+    }
+    for (const json& item : value) {
+      if (!item.is_object()) {
+        fail(key, "not maps");
+        break;
+      }
+      FieldReader fields(item);
+      DiskConfig& disk = disks.emplace_back();
+      disk.content = fields.bytes32("content");
+      disk.size_bytes = fields.number("size_bytes");
+      disk.read_only = fields.boolean("read_only");
+      fields.finish();
+      if (fields.failed()) fail(key, fields.error().c_str());
+    }
+    return disks;
   }
 
   void finish() {
@@ -91,6 +156,22 @@ std::expected<void, std::string> check_config(const MachineConfig& config) {
   if (config.start_realtime_ns >= counter_max) {
     return std::unexpected("start_realtime_ns: beyond the greatest time");
   }
+  if (config.disks.size() > machine_disks_max) return std::unexpected("disks: too many");
+  for (const DiskConfig& disk : config.disks) {
+    if (disk.size_bytes == 0 || disk.size_bytes > machine_disk_bytes_max ||
+        disk.size_bytes % disk_sector_bytes != 0) {
+      return std::unexpected("disks.size_bytes: not 1 sector to 4 TiB in whole sectors");
+    }
+  }
+  if (config.network) {
+    const auto& [mac, mtu] = *config.network;
+    if ((mac[0] & 1u) != 0 || mac == std::array<std::uint8_t, 6>{}) {
+      return std::unexpected("net.mac: a multicast address or zero");
+    }
+    if (mtu < network_mtu_min || mtu > network_mtu_max) {
+      return std::unexpected("net.mtu: not within 68..65521");
+    }
+  }
   const std::uint64_t units = config.initial_ns_per_step >> rate_shift;
   if (units > rate_units_max || units << rate_shift != config.initial_ns_per_step) {
     return std::unexpected("initial_ns_per_step: not a rate that the log can hold");
@@ -111,6 +192,11 @@ json map_of(const MachineConfig& config) {
       {"kernel_sha256", binary_of(config.kernel_sha256)},
       {"initrd_sha256", has_initrd ? binary_of(config.initrd_sha256) : json(nullptr)},
       {"initial_ns_per_step", config.initial_ns_per_step},
+      {"rng", config.rng},
+      {"net", config.network
+                  ? json({{"mac", binary_of(config.network->mac)}, {"mtu", config.network->mtu}})
+                  : json(nullptr)},
+      {"disks", list_of(config.disks)},
   };
 }
 
@@ -144,6 +230,9 @@ std::expected<MachineConfig, std::string> config_of_map(json map) {
   config.kernel_sha256 = fields.bytes32("kernel_sha256");
   config.initrd_sha256 = fields.bytes32("initrd_sha256", true);
   config.initial_ns_per_step = fields.number("initial_ns_per_step");
+  config.rng = fields.boolean("rng");
+  config.network = fields.network("net");
+  config.disks = fields.disks("disks");
   fields.finish();
   if (fields.failed()) return std::unexpected("header: " + fields.error());
   if (auto checked = check_config(config); !checked) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "machine/format_text.h"
+#include "replay/crc32c.h"
 #include "replay/sha256.h"
 
 namespace node_mesh {
@@ -28,7 +29,7 @@ json body_of(const InputEvent& event) {
           {"bytes", hex_of_bytes(event.bytes)}};
 }
 
-json body_of(const ControlEvent&) { return {{"action", "stop"}}; }
+json body_of(const ControlEvent& event) { return {{"action", control_kind_name(event.action)}}; }
 
 json body_of(const DigestEvent& event) {
   json registers = json::object();
@@ -54,11 +55,44 @@ json body_of(const DigestEvent& event) {
   return body;
 }
 
+// Pages by a check sum alone: their content says nothing to a reader.
+json body_of(const PreemptEvent& event) {
+  json pages = json::array();
+  for (const Preemption::Page& page : event.pages) {
+    pages.push_back({{"gfn", page.gfn}, {"crc32c", hex_number(crc32c(page.bytes))}});
+  }
+  json body = {{"pages", pages}, {"last", event.state.has_value()}};
+  if (!event.state) return body;
+  json registers = json::object();
+  for (std::size_t i = 0; i < event.state->gpr.size(); ++i) {
+    registers[std::string(register_name(i))] = hex_number(event.state->gpr[i]);
+  }
+  registers["rip"] = hex_number(event.state->rip);
+  registers["rflags"] = hex_number(event.state->rflags);
+  registers["mxcsr"] = hex_number(event.state->fpu.mxcsr);
+  body["registers"] = registers;
+  return body;
+}
+
+json body_of(const FrameEvent& event) {
+  return {{"source", std::to_string(event.source)},
+          {"seq", event.seq},
+          {"bytes", hex_of_bytes(event.bytes)}};
+}
+
+json body_of(const EntropyEvent& event) { return {{"bytes", hex_of_bytes(event.bytes)}}; }
+
 json body_of(const EndEvent& event) { return {{"reason", end_reason_name(event.reason)}}; }
 
 }  // namespace
 
 json json_of(const MachineConfig& config) {
+  json disks = json::array();
+  for (const DiskConfig& disk : config.disks) {
+    disks.push_back({{"content", hex_of(disk.content)},
+                     {"size_bytes", disk.size_bytes},
+                     {"read_only", disk.read_only}});
+  }
   const bool has_initrd =
       std::ranges::any_of(config.initrd_sha256, [](std::uint8_t byte) { return byte != 0; });
   return {{"log_version", log_version},
@@ -69,7 +103,12 @@ json json_of(const MachineConfig& config) {
           {"rng_seed", hex_of(config.rng_seed)},
           {"kernel_sha256", hex_of(config.kernel_sha256)},
           {"initrd_sha256", has_initrd ? json(hex_of(config.initrd_sha256)) : json(nullptr)},
-          {"initial_ns_per_step", config.initial_ns_per_step}};
+          {"initial_ns_per_step", config.initial_ns_per_step},
+          {"rng", config.rng},
+          {"net", config.network
+                      ? json({{"mac", hex_of(config.network->mac)}, {"mtu", config.network->mtu}})
+                      : json(nullptr)},
+          {"disks", disks}};
 }
 
 json json_of(const Position& position) {
@@ -87,11 +126,9 @@ json json_of(const Chunk& chunk) {
   json events = json::array();
   for (const Event& event : chunk.events)
     events.push_back(json_of(event));
-  return {{"number", chunk.number},
-          {"first", json_of(chunk.first)},
-          {"last", json_of(chunk.last)},
-          {"console_bytes", chunk.console_bytes},
-          {"events", events}};
+  return {{"number", chunk.number},      {"first", json_of(chunk.first)},
+          {"last", json_of(chunk.last)}, {"console_bytes", chunk.console_bytes},
+          {"frames", chunk.frames},      {"events", events}};
 }
 
 std::string dump_json(const json& value, int indent) {

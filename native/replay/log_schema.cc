@@ -4,6 +4,7 @@
 
 #include "machine/check.h"
 #include "replay/crc32c.h"
+#include "replay/preempt_codec.h"
 
 namespace node_mesh {
 namespace {
@@ -14,7 +15,8 @@ constexpr std::uint8_t has_user_steps = 0x20;
 constexpr std::uint8_t has_rate = 0x40;
 constexpr std::uint8_t chunk_compressed = 0x01;
 constexpr int compression_level = 6;  // chunks are small: the best speed is not what counts
-constexpr std::size_t event_bytes_max = input_bytes_max + 64;
+constexpr std::size_t event_bytes_max = preempt_pages_max * (page_bytes + 8) + 2048;
+static_assert(event_bytes_max > input_bytes_max + 64);
 
 void write_digest(ByteWriter& out, const DigestEvent& digest) {
   for (const std::uint64_t value : digest.registers)
@@ -117,8 +119,7 @@ class EventReader {
         event.body = input();
         break;
       case EventKind::control:
-        if (in_.u8("control.kind", 1) != 1) in_.fail("control.kind", "0 is no kind");
-        event.body = ControlEvent{ControlKind::stop};
+        event.body = control();
         break;
       case EventKind::digest:
         event.body = read_digest(in_);
@@ -127,7 +128,13 @@ class EventReader {
         event.body = end();
         break;
       case EventKind::preempt:
-        in_.fail("event.tag", "preempt is reserved");
+        event.body = read_preempt(in_);
+        break;
+      case EventKind::frame:
+        event.body = frame();
+        break;
+      case EventKind::entropy:
+        event.body = EntropyEvent{bytes("entropy.bytes", 1, entropy_event_bytes_max)};
         break;
       default:
         in_.fail("event.tag", "no such kind of event");
@@ -161,10 +168,29 @@ class EventReader {
     InputEvent event;
     event.source = in_.varint("input.source", 0, UINT64_MAX);
     event.seq = in_.varint("input.seq", 0, counter_max);
-    const auto length = in_.varint("input.length", 0, input_bytes_max);
-    const auto bytes = in_.bytes("input.bytes", static_cast<std::size_t>(length));
-    event.bytes.assign(bytes.begin(), bytes.end());
+    event.bytes = bytes("input.length", 0, input_bytes_max);
     return event;
+  }
+
+  ControlEvent control() {
+    const auto kind = in_.u8("control.kind", static_cast<std::uint8_t>(ControlKind::power_button));
+    if (kind == 0) in_.fail("control.kind", "0 is no kind");
+    return ControlEvent{static_cast<ControlKind>(kind)};
+  }
+
+  FrameEvent frame() {
+    FrameEvent event;
+    event.source = in_.varint("frame.source", 0, UINT64_MAX);
+    event.seq = in_.varint("frame.seq", 0, counter_max);
+    event.bytes = bytes("frame.length", frame_event_bytes_min, frame_event_bytes_max);
+    return event;
+  }
+
+  // A length and as many bytes.
+  Bytes bytes(const char* field, std::size_t least, std::size_t greatest) {
+    const auto length = in_.varint(field, least, greatest);
+    const auto read = in_.bytes(field, static_cast<std::size_t>(length));
+    return Bytes(read.begin(), read.end());
   }
 
   EndEvent end() {
@@ -193,9 +219,13 @@ std::expected<Bytes, std::string> decompress(std::span<const std::byte> from, st
 }  // namespace
 
 std::string_view event_kind_name(EventKind kind) {
-  constexpr std::array<std::string_view, 7> names = {"?",      "clock", "input",  "control",
-                                                     "digest", "end",   "preempt"};
+  constexpr std::array<std::string_view, 9> names = {"?",   "clock",   "input", "control", "digest",
+                                                     "end", "preempt", "frame", "entropy"};
   return names.at(static_cast<std::size_t>(kind));
+}
+
+std::string_view control_kind_name(ControlKind kind) {
+  return kind == ControlKind::power_button ? "power_button" : "stop";
 }
 
 std::string_view end_reason_name(EndReason reason) {
@@ -254,15 +284,28 @@ void ChunkEncoder::add(const Event& event) {
     payload_.varint(input->bytes.size());
     payload_.bytes(input->bytes);
   } else if (const auto* control = std::get_if<ControlEvent>(&event.body)) {
-    payload_.u8(static_cast<std::uint8_t>(control->kind));
+    payload_.u8(static_cast<std::uint8_t>(control->action));
   } else if (const auto* digest = std::get_if<DigestEvent>(&event.body)) {
     write_digest(payload_, *digest);
   } else if (const auto* end = std::get_if<EndEvent>(&event.body)) {
     payload_.u8(static_cast<std::uint8_t>(end->reason));
+  } else if (const auto* preempt = std::get_if<PreemptEvent>(&event.body)) {
+    write_preempt(payload_, *preempt);
+  } else if (const auto* frame = std::get_if<FrameEvent>(&event.body)) {
+    NM_CHECK(frame->bytes.size() >= frame_event_bytes_min &&
+             frame->bytes.size() <= frame_event_bytes_max && frame->seq <= counter_max);
+    payload_.varint(frame->source);
+    payload_.varint(frame->seq);
+    payload_.varint(frame->bytes.size());
+    payload_.bytes(frame->bytes);
+  } else if (const auto* entropy = std::get_if<EntropyEvent>(&event.body)) {
+    NM_CHECK(!entropy->bytes.empty() && entropy->bytes.size() <= entropy_event_bytes_max);
+    payload_.varint(entropy->bytes.size());
+    payload_.bytes(entropy->bytes);
   }
 }
 
-Bytes ChunkEncoder::finish(Position last, std::uint64_t console_bytes) {
+Bytes ChunkEncoder::finish(Position last, Outputs outputs) {
   NM_CHECK(last >= previous_);
   const Bytes& raw = payload_.view();
   Bytes packed(ZSTD_compressBound(raw.size()));
@@ -279,7 +322,8 @@ Bytes ChunkEncoder::finish(Position last, std::uint64_t console_bytes) {
   out.varint(first_.user_steps);
   out.varint(last.steps - first_.steps);
   out.varint(last.user_steps);
-  out.varint(console_bytes);
+  out.varint(outputs.console_bytes);
+  out.varint(outputs.frames);
   out.varint(event_count_);
   out.varint(raw.size());
   out.bytes(smaller ? packed : raw);
@@ -292,7 +336,7 @@ Bytes encode_chunk(const Chunk& chunk) {
   encoder.begin(chunk.number, chunk.first);
   for (const Event& event : chunk.events)
     encoder.add(event);
-  return encoder.finish(chunk.last, chunk.console_bytes);
+  return encoder.finish(chunk.last, {chunk.console_bytes, chunk.frames});
 }
 
 std::expected<Chunk, std::string> decode_chunk(std::span<const std::byte> bytes) {
@@ -318,6 +362,7 @@ std::expected<Chunk, std::string> decode_chunk(std::span<const std::byte> bytes)
   if (chunk.last.steps > counter_max) in.fail("last.steps", "beyond the greatest count");
   if (chunk.last < chunk.first) in.fail("last", "before first");
   chunk.console_bytes = in.varint("console_bytes", 0, counter_max);
+  chunk.frames = in.varint("frames", 0, counter_max);
   const auto count = in.varint("event_count", 0, chunk_events_max);
   const auto raw_bytes =
       static_cast<std::size_t>(in.varint("payload_bytes", 0, chunk_payload_bytes_max));

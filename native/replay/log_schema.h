@@ -7,7 +7,7 @@
 // refuses the whole chunk.
 //
 // HEADER: a CBOR map (cbor.h), at most header_bytes_max, with exactly these keys:
-//   log_version          1
+//   log_version          2
 //   cpu_model            text, "mesh-v1"
 //   memory_bytes         32 MiB..64 GiB, a multiple of 1 MiB
 //   cmdline              text, at most 2047 bytes, no NUL
@@ -16,6 +16,14 @@
 //   kernel_sha256        32 bytes
 //   initrd_sha256        32 bytes; null: no initrd
 //   initial_ns_per_step  a rate (see clock); 0: the machine's own default
+//   rng                  boolean: an entropy device
+//   net                  null, or a map of a network card with exactly these keys:
+//                        mac  6 bytes, of one card and not all zero
+//                        mtu  68..65,521
+//   disks                a list of at most 8 maps with exactly these keys:
+//                        content     32 bytes, see disk/content_hash.h
+//                        size_bytes  1 sector to 4 TiB, whole sectors of 512 bytes
+//                        read_only   boolean
 //
 // CHUNK: stands alone; nothing of an earlier chunk is needed to decode it.
 //   u8      log_version
@@ -26,6 +34,7 @@
 //   varint  last.steps - first.steps  0..2^63
 //   varint  last.user_steps   0..2^63        last must not be before first
 //   varint  console_bytes     0..2^63        written by the guest up to `last`
+//   varint  frames            0..2^63        Ethernet frames sent by the guest up to `last`
 //   varint  event_count       0..65,536
 //   varint  payload_bytes     0..1 MiB       before compression
 //   ...     payload           to the end less 4; exactly payload_bytes long when not compressed
@@ -45,7 +54,7 @@
 //              varint  ns_per_step >> 20, 0..2^22   when bit 6 is set; else as before it in this
 //                      chunk (so the first clock event has it). Rates are 32.32 fixed point.
 //   2 input    varint  source 0..2^64-1; varint seq 0..2^63; varint length 0..65,536; the bytes
-//   3 control  u8      1 = stop
+//   3 control  u8      1 = stop, 2 = power_button
 //   4 digest   register_count varints, in the order of registers.cc
 //              varint  device count 0..32; each: u8 length 1..32, name [a-z0-9_], u64 hash
 //              u64     memory sum (see state_digest.h)
@@ -57,17 +66,34 @@
 //                                   whose gfn mod 64 is 0, 1, ..., 63
 //   5 end      u8      1 poweroff, 2 reboot, 3 triple_fault, 4 unsupported, 5 stopped, 6 timeout,
 //                      7 signal. The last event of a log; nothing follows it in its chunk.
-//   6 preempt          reserved: refused by this version
+//   6 preempt          a forced stop of user code that did not trap, in one or more parts, which
+//                      follow each other at the position up to which its instructions were counted.
+//                      Applying the whole leads one step on, still in user mode.
+//              u8      1: the last part, with the state; 0: pages alone, more parts follow
+//              the state: 16 varints RAX RCX RDX RBX RSP RBP RSI RDI R8-R15; varint RIP, canonical;
+//                      varint RFLAGS, of the bits of user mode (preempt_rflags_mask);
+//                      ES CS SS DS FS GS: each: varint selector 0..2^16-1, varint base, varint limit
+//                      0..2^32-1, varint attributes 0..2^16-1; CS and SS those of user mode;
+//                      the x87 image's bytes 0-23 and 32-159; XMM0-15; u32 MXCSR 0..2^16-1
+//              varint  pages 0..32 (at least 1 in a part that is not the last); each: varint gfn
+//                      less (gfn before it + 1; the first: less 0), the gfn within 0..2^25; the
+//                      4096 bytes that it holds now. Numbers rise from part to part too.
+//   7 frame    varint  source 0..2^64-1; varint seq 0..2^63; varint length 14..65,535; the bytes:
+//                      an Ethernet frame for the guest. Sources are those of input: a source sends
+//                      one or the other.
+//   8 entropy  varint  length 1..4,096; the bytes, for the guest's oldest request
 #pragma once
 
 #include <array>
 #include <cstdint>
 #include <expected>
+#include <optional>
 #include <span>
 #include <string>
 #include <variant>
 #include <vector>
 
+#include "kvm/user_engine.h"
 #include "machine/machine_config.h"
 #include "machine/position.h"
 #include "replay/byte_codec.h"
@@ -75,12 +101,17 @@
 
 namespace node_mesh {
 
-inline constexpr std::uint8_t log_version = 1;
+inline constexpr std::uint8_t log_version = 2;
 inline constexpr std::size_t header_bytes_max = 16 << 10;
 inline constexpr std::size_t chunk_payload_bytes_max = 1 << 20;
 inline constexpr std::size_t chunk_bytes_max = chunk_payload_bytes_max + 128;
 inline constexpr std::uint64_t chunk_events_max = 65'536;
 inline constexpr std::size_t input_bytes_max = 65'536;
+inline constexpr std::size_t frame_event_bytes_min = 14, frame_event_bytes_max = 65'535;
+inline constexpr std::size_t entropy_event_bytes_max = 4096;
+// A part of a forced stop: what is written at once must fit into one entry of the group's log.
+inline constexpr std::size_t preempt_pages_max = 32;
+inline constexpr std::uint64_t preempt_rflags_mask = 0x257fd7;
 inline constexpr std::uint64_t counter_max = 1ull << 63;
 inline constexpr std::uint64_t chunk_number_max = 1ull << 48;
 inline constexpr std::size_t digest_devices_max = 32;
@@ -97,9 +128,11 @@ enum class EventKind : std::uint8_t {
   control = 3,
   digest = 4,
   end = 5,
-  preempt = 6
+  preempt = 6,
+  frame = 7,
+  entropy = 8
 };
-enum class ControlKind : std::uint8_t { stop = 1 };
+enum class ControlKind : std::uint8_t { stop = 1, power_button = 2 };
 enum class EndReason : std::uint8_t {
   poweroff = 1,
   reboot = 2,
@@ -111,12 +144,14 @@ enum class EndReason : std::uint8_t {
 };
 
 struct ClockEvent {
+  static constexpr EventKind kind = EventKind::clock;
   std::uint64_t ns = 0;
   std::uint64_t ns_per_step = 0;
   friend bool operator==(const ClockEvent&, const ClockEvent&) = default;
 };
 
 struct InputEvent {
+  static constexpr EventKind kind = EventKind::input;
   std::uint64_t source = 0;
   std::uint64_t seq = 0;
   Bytes bytes;
@@ -124,7 +159,8 @@ struct InputEvent {
 };
 
 struct ControlEvent {
-  ControlKind kind = ControlKind::stop;
+  static constexpr EventKind kind = EventKind::control;
+  ControlKind action = ControlKind::stop;
   friend bool operator==(const ControlEvent&, const ControlEvent&) = default;
 };
 
@@ -141,6 +177,7 @@ struct PageHash {
 };
 
 struct DigestEvent {
+  static constexpr EventKind kind = EventKind::digest;
   RegisterValues registers{};
   std::vector<DeviceHash> devices;
   std::uint64_t memory_sum = 0;
@@ -151,14 +188,40 @@ struct DigestEvent {
 };
 
 struct EndEvent {
+  static constexpr EventKind kind = EventKind::end;
   EndReason reason = EndReason::poweroff;
   friend bool operator==(const EndEvent&, const EndEvent&) = default;
 };
 
+struct PreemptEvent {
+  static constexpr EventKind kind = EventKind::preempt;
+  std::optional<UserState> state;        // in the last part
+  std::vector<Preemption::Page> pages;   // by rising gfn
+  friend bool operator==(const PreemptEvent&, const PreemptEvent&) = default;
+};
+
+struct FrameEvent {
+  static constexpr EventKind kind = EventKind::frame;
+  std::uint64_t source = 0;
+  std::uint64_t seq = 0;
+  Bytes bytes;
+  friend bool operator==(const FrameEvent&, const FrameEvent&) = default;
+};
+
+struct EntropyEvent {
+  static constexpr EventKind kind = EventKind::entropy;
+  Bytes bytes;
+  friend bool operator==(const EntropyEvent&, const EntropyEvent&) = default;
+};
+
 struct Event {
   Position at;
-  std::variant<ClockEvent, InputEvent, ControlEvent, DigestEvent, EndEvent> body;
-  EventKind kind() const { return static_cast<EventKind>(body.index() + 1); }
+  std::variant<ClockEvent, InputEvent, ControlEvent, DigestEvent, EndEvent, PreemptEvent,
+               FrameEvent, EntropyEvent>
+      body;
+  EventKind kind() const {
+    return std::visit([](const auto& event) { return event.kind; }, body);
+  }
   friend bool operator==(const Event&, const Event&) = default;
 };
 
@@ -166,11 +229,13 @@ struct Chunk {
   std::uint64_t number = 0;
   Position first, last;
   std::uint64_t console_bytes = 0;
+  std::uint64_t frames = 0;
   std::vector<Event> events;
   friend bool operator==(const Chunk&, const Chunk&) = default;
 };
 
 std::string_view event_kind_name(EventKind kind);
+std::string_view control_kind_name(ControlKind kind);
 std::string_view end_reason_name(EndReason reason);
 
 // Writes the events of one chunk as they come.
@@ -183,7 +248,11 @@ class ChunkEncoder {
   std::uint64_t event_count() const { return event_count_; }
   // Is there room for one more event of any kind?
   bool full() const;
-  Bytes finish(Position last, std::uint64_t console_bytes);
+  struct Outputs {
+    std::uint64_t console_bytes = 0;
+    std::uint64_t frames = 0;
+  };
+  Bytes finish(Position last, Outputs outputs);
 
  private:
   void add_head(const Event& event, bool has_rate);

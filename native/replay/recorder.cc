@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kvm/user_engine.h"
 #include "machine/check.h"
 
 namespace node_mesh {
@@ -10,6 +11,8 @@ namespace {
 // Digests may take this part of the running time: they come less often while much memory changes.
 constexpr std::uint64_t digest_cost_divisor = 200;
 constexpr std::uint64_t digest_interval_factor_max = 8;
+// How fast a guest may draw entropy: what it gets is in the log for ever.
+constexpr std::uint64_t entropy_byte_ns = 50'000;
 constexpr Position far_away{counter_max, 0};
 
 }  // namespace
@@ -30,12 +33,18 @@ void Recorder::start(Start start) {
   chunk_number_ = start.chunk;
   chunk_first_ = machine_.position();
   flushed_console_bytes_ = machine_.console_bytes();
+  flushed_frames_ = machine_.frames_sent();
   encoder_.begin(chunk_number_, chunk_first_);
 }
 
 void Recorder::kick() {
   kicked_.store(true, std::memory_order_relaxed);
   machine_.request_stop();
+}
+
+void Recorder::tick() {
+  kicked_.store(true, std::memory_order_relaxed);
+  machine_.request_tick();
 }
 
 Recorder::Pause Recorder::run() {
@@ -48,6 +57,7 @@ Recorder::Pause Recorder::run() {
     return why;
   };
   for (;;) {
+    serve_devices();
     switch (machine_.run(far_away, &clock_)) {
       case MachineExit::time_read:
         set_clock();
@@ -58,7 +68,15 @@ Recorder::Pause Recorder::run() {
         break;
       case MachineExit::ended:
         return pause(Pause::ended);
+      case MachineExit::host_failed:
+        return Pause::host_failed;
+      case MachineExit::preempted:
+        record_preemption();
+        kicked_.store(false, std::memory_order_relaxed);
+        return pause(Pause::kicked);
       case MachineExit::kicked:
+      case MachineExit::entropy_wanted:
+      case MachineExit::network_ready:
         break;
       case MachineExit::limit:
         NM_CHECK(!"no guest runs this far");
@@ -74,7 +92,74 @@ void Recorder::on_kick() {
 
 std::uint64_t Recorder::wake_host_ns() const {
   const std::uint64_t deadline_ns = machine_.next_deadline_ns();
-  return deadline_ns == UINT64_MAX ? UINT64_MAX : clock_.host_ns_at(deadline_ns);
+  const std::uint64_t wake_ns =
+      deadline_ns == UINT64_MAX ? UINT64_MAX : clock_.host_ns_at(deadline_ns);
+  return machine_.entropy_wanted() == 0 ? wake_ns : std::min(wake_ns, entropy_host_ns_);
+}
+
+// What the guest's devices wait for from outside.
+void Recorder::serve_devices() {
+  serve_entropy();
+  serve_frames();
+}
+
+void Recorder::serve_entropy() {
+  while (const std::uint32_t wanted = machine_.entropy_wanted()) {
+    const std::uint64_t now_ns = host_.now_ns();
+    if (now_ns < entropy_host_ns_) return;
+    Bytes bytes(wanted);
+    EntropySource* source = options_.entropy != nullptr ? options_.entropy : &host_entropy_;
+    source->fill(bytes);
+    entropy_host_ns_ = now_ns + wanted * entropy_byte_ns;
+    const Position at = machine_.position();
+    machine_.entropy_input(bytes);
+    add({at, EntropyEvent{std::move(bytes)}});
+  }
+}
+
+void Recorder::frame(std::uint64_t source, std::uint64_t seq, Bytes bytes) {
+  const bool fits = bytes.size() >= frame_event_bytes_min && bytes.size() <= frame_event_bytes_max;
+  if (!fits || !machine_.network_up() || !frames_.add({source, seq, std::move(bytes)})) {
+    frame_results_.push_back({source, seq, false});
+  }
+}
+
+void Recorder::serve_frames() {
+  if (frames_.empty()) return;
+  if (machine_.network_ready() && clock_.sync_due(machine_.guest_ns())) set_clock();
+  while (!frames_.empty() && (machine_.network_ready() || !machine_.network_up())) {
+    WaitingFrame frame = frames_.take();
+    const bool applied = machine_.network_ready() && inputs_.is_new(frame.source, frame.seq);
+    frame_results_.push_back({frame.source, frame.seq, applied});
+    if (!applied) continue;
+    inputs_.note(frame.source, frame.seq);
+    machine_.network_input(frame.bytes);
+    add({machine_.position(), FrameEvent{frame.source, frame.seq, std::move(frame.bytes)}});
+  }
+  if (!frames_.empty()) machine_.stop_when_network_ready();
+}
+
+void Recorder::press_power_button() {
+  if (clock_.sync_due(machine_.guest_ns())) set_clock();
+  machine_.press_power_button();
+  add({machine_.position(), ControlEvent{ControlKind::power_button}});
+}
+
+// In parts that each fit into a chunk that the group can carry. Memory is already as the stretch left
+// it; the position is still that in front of it, at which all parts stand.
+void Recorder::record_preemption() {
+  const Position at = machine_.position();
+  const std::unique_ptr<Preemption> forced = machine_.take_preemption();
+  if (sink_ == nullptr) return;
+  if (encoder_.payload_bytes() >= options_.chunk_bytes) flush_at(at);
+  std::span<Preemption::Page> pages(forced->pages);
+  while (pages.size() > preempt_pages_max) {
+    const auto part = pages.first(preempt_pages_max);
+    write({at, PreemptEvent{std::nullopt, {part.begin(), part.end()}}});
+    flush_at(at);
+    pages = pages.subspan(preempt_pages_max);
+  }
+  add({at, PreemptEvent{forced->state, {pages.begin(), pages.end()}}});
 }
 
 void Recorder::set_clock() {
@@ -120,17 +205,22 @@ void Recorder::finish(EndReason reason) {
 }
 
 void Recorder::add(Event event) {
+  write(std::move(event));
+  if (encoder_.full()) flush();
+}
+
+void Recorder::write(Event event) {
   if (sink_ == nullptr) return;
   ++totals_.events[event_kind_name(event.kind())];
   ++totals_.event_count;
   encoder_.add(event);
   if (!waiting_since_ns_) waiting_since_ns_ = host_.now_ns();
-  if (encoder_.full()) flush();
 }
 
 void Recorder::flush_if_due() {
   if (sink_ == nullptr) return;
-  const bool has_output = machine_.console_bytes() != flushed_console_bytes_;
+  const bool has_output = machine_.console_bytes() != flushed_console_bytes_ ||
+                          machine_.frames_sent() != flushed_frames_;
   if (!waiting_since_ns_ && !has_output) return;
   const std::uint64_t now_ns = host_.now_ns();
   if (has_output && !output_waiting_since_ns_) output_waiting_since_ns_ = now_ns;
@@ -144,12 +234,12 @@ void Recorder::flush_if_due() {
   }
 }
 
-void Recorder::flush() {
+void Recorder::flush_at(Position last) {
   if (sink_ == nullptr) return;
-  const Position last = machine_.position();
   if (encoder_.event_count() == 0 && last == chunk_first_) return;
   flushed_console_bytes_ = machine_.console_bytes();
-  sink_->chunk(chunk_number_, encoder_.finish(last, flushed_console_bytes_));
+  flushed_frames_ = machine_.frames_sent();
+  sink_->chunk(chunk_number_, encoder_.finish(last, {flushed_console_bytes_, flushed_frames_}));
   ++totals_.chunks;
   waiting_since_ns_.reset();
   output_waiting_since_ns_.reset();

@@ -8,8 +8,12 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <utility>
+#include <vector>
 
 #include "machine/machine.h"
+#include "replay/entropy_source.h"
+#include "replay/frame_queue.h"
 #include "replay/input_sources.h"
 #include "replay/log_schema.h"
 #include "replay/recording_clock.h"
@@ -30,6 +34,7 @@ struct RecorderOptions {
   bool flush_when_idle = false;                  // output then waits for nothing
   std::size_t chunk_bytes = 64 << 10;            // a chunk is passed on when its events reach this
   std::uint64_t digest_busy_ns = 1'000'000'000;  // of running, between two digests
+  EntropySource* entropy = nullptr;              // null: the host's
 };
 
 struct RunTotals {
@@ -56,10 +61,15 @@ class Recorder {
     kicked,  // kick() was called
     idle,    // the guest sleeps: see wake_host_ns()
     ended,   // the guest ended; finish() is to be called
+    // The machine cannot go on, see its host_failure(). The log has no end then, and whoever has
+    // another copy goes on from what it holds.
+    host_failed,
   };
   Pause run();
-  // For the owner's other threads; async-signal-safe.
+  // For the owner's other threads; async-signal-safe. A kick wants run() to return at once; a tick,
+  // given about once a millisecond, when it does no harm to user code that runs directly.
   void kick();
+  void tick();
 
   // The host time at which an idle guest wants to run again; UINT64_MAX: only input wakes it.
   std::uint64_t wake_host_ns() const;
@@ -70,12 +80,22 @@ class Recorder {
   // or nothing when it was not new.
   std::optional<std::size_t> input(std::uint64_t source, std::uint64_t seq,
                                    std::span<const std::byte> bytes);
+  // An Ethernet frame for the guest: applied as soon as it has room. What became of frames is known
+  // from take_frame_results().
+  void frame(std::uint64_t source, std::uint64_t seq, Bytes bytes);
+  struct FrameResult {
+    std::uint64_t source = 0;
+    std::uint64_t seq = 0;
+    bool accepted = false;  // false: dropped, or not new
+  };
+  std::vector<FrameResult> take_frame_results() { return std::exchange(frame_results_, {}); }
+  void press_power_button();
   void stop();
   // The end of the log: a last digest, the reason, the last chunk.
   void finish(EndReason reason);
   // Passes the current chunk on when it is due (or in any case).
   void flush_if_due();
-  void flush();
+  void flush() { flush_at(machine_.position()); }
 
   static EndReason reason_of(GuestEnd end);
   const RunTotals& totals() const { return totals_; }
@@ -84,9 +104,15 @@ class Recorder {
 
  private:
   void on_kick();
+  void serve_devices();
+  void serve_entropy();
+  void serve_frames();
   void set_clock();
+  void record_preemption();
   void take_digest();
-  void add(Event event);
+  void add(Event event);    // and passes the chunk on when it is full
+  void write(Event event);  // into the chunk, which has room
+  void flush_at(Position last);
   bool digest_due();
 
   Machine& machine_;
@@ -105,6 +131,11 @@ class Recorder {
   std::optional<std::uint64_t> output_waiting_since_ns_;  // when output was first seen
 
   InputSources inputs_;
+  HostEntropy host_entropy_;
+  std::uint64_t entropy_host_ns_ = 0;  // when entropy may be drawn next
+  FrameQueue frames_;
+  std::vector<FrameResult> frame_results_;
+  std::uint64_t flushed_frames_ = 0;
   std::uint64_t busy_ns_ = 0;  // since the last digest
   std::uint64_t digest_interval_ns_ = 0;
   std::optional<DigestEvent> last_digest_;

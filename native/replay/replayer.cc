@@ -1,5 +1,7 @@
 #include "replay/replayer.h"
 
+#include <utility>
+
 #include "machine/format_text.h"
 
 namespace node_mesh {
@@ -62,6 +64,11 @@ std::expected<Replayer::Status, std::string> Replayer::apply(const Chunk& chunk,
                                static_cast<unsigned long long>(machine_.console_bytes()),
                                static_cast<unsigned long long>(chunk.console_bytes)));
   }
+  if (machine_.frames_sent() != chunk.frames) {
+    return diverge(format_text("the guest sent %llu Ethernet frames, %llu were recorded",
+                               static_cast<unsigned long long>(machine_.frames_sent()),
+                               static_cast<unsigned long long>(chunk.frames)));
+  }
   ++next_chunk_;
   ++totals_.chunks;
   next_event_ = 0;
@@ -74,6 +81,7 @@ Replayer::Status Replayer::run_to(Position target) {
     if (interrupted_.exchange(false, std::memory_order_relaxed)) return Status::interrupted;
     const Position at = machine_.position();
     if (at >= target) break;
+    if (exit == MachineExit::host_failed) return Status::host_failed;
     if (exit == MachineExit::idle) {
       return diverge("the guest went to sleep here, the recorded one ran on to " + text_of(target));
     }
@@ -91,6 +99,9 @@ Replayer::Status Replayer::apply(const Event& event) {
   ++totals_.events[event_kind_name(event.kind())];
   ++totals_.event_count;
   if (observer_ != nullptr) observer_->replayed(event);
+  if (inside_preemption() && event.kind() != EventKind::preempt) {
+    return diverge("something else comes between the parts of a forced stop");
+  }
   if (const auto* clock = std::get_if<ClockEvent>(&event.body)) {
     if (clock->ns < machine_.guest_ns()) {
       return diverge(format_text("the guest's time is %llu ns, the clock was set to %llu ns",
@@ -102,10 +113,40 @@ Replayer::Status Replayer::apply(const Event& event) {
   } else if (const auto* input = std::get_if<InputEvent>(&event.body)) {
     machine_.console_input(input->bytes);
     inputs_.note(input->source, input->seq);
+  } else if (const auto* frame = std::get_if<FrameEvent>(&event.body)) {
+    machine_.network_input(frame->bytes);
+    inputs_.note(frame->source, frame->seq);
+  } else if (const auto* entropy = std::get_if<EntropyEvent>(&event.body)) {
+    machine_.entropy_input(entropy->bytes);
+  } else if (const auto* control = std::get_if<ControlEvent>(&event.body)) {
+    if (control->action == ControlKind::power_button) machine_.press_power_button();
   } else if (const auto* digest = std::get_if<DigestEvent>(&event.body)) {
     return apply_digest(*digest);
+  } else if (const auto* preempt = std::get_if<PreemptEvent>(&event.body)) {
+    return apply_preempt(*preempt);
   } else if (const auto* end = std::get_if<EndEvent>(&event.body)) {
     return apply_end(end->reason);
+  }
+  return Status::done;
+}
+
+// Nothing changes before the last part is there: whoever goes live in front of it goes on from the
+// position of the stop as if there had been none.
+Replayer::Status Replayer::apply_preempt(const PreemptEvent& part) {
+  const auto& known = preempted_pages_;
+  if (!known.empty() && !part.pages.empty() && part.pages.front().gfn <= known.back().gfn) {
+    return diverge("the parts of a forced stop do not follow each other");
+  }
+  for (const Preemption::Page& page : part.pages) {
+    if (!machine_.memory().contains(page.gfn * page_bytes, page_bytes)) {
+      return diverge("a forced stop changed a page that this machine does not have");
+    }
+  }
+  preempted_pages_.insert(preempted_pages_.end(), part.pages.begin(), part.pages.end());
+  if (!part.state) return Status::done;
+  const Preemption whole{*part.state, std::exchange(preempted_pages_, {})};
+  if (!machine_.apply_preemption(whole)) {
+    return diverge("a forced stop was recorded where this guest is not in user mode");
   }
   return Status::done;
 }

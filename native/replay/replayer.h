@@ -26,6 +26,7 @@ class Replayer {
     stopped,      // `until` was reached
     interrupted,  // interrupt() was called; the same call again goes on
     diverged,     // see divergence()
+    host_failed,  // the machine cannot go on here: see its host_failure()
   };
   // Chunks come in order; the error says what is wrong with this one. The machine runs to the end
   // of the chunk, or to `until`.
@@ -45,6 +46,10 @@ class Replayer {
   // Positions at which the state was found equal to the recorded one, the last of them.
   std::optional<Position> last_verified() const { return last_verified_; }
 
+  // A forced stop came in parts and the last of them is still to come: the position stands, and a
+  // copy made here would not know of the others.
+  bool inside_preemption() const { return !preempted_pages_.empty(); }
+
   // Told of each event just before it takes effect (supervisors acknowledge inputs).
   class Observer {
    public:
@@ -59,6 +64,7 @@ class Replayer {
   Status apply(const Event& event);
   Status apply_digest(const DigestEvent& recorded);
   Status apply_end(EndReason reason);
+  Status apply_preempt(const PreemptEvent& part);
   Status diverge(std::string what);
 
   Machine& machine_;
@@ -70,6 +76,7 @@ class Replayer {
   std::size_t next_event_ = 0;  // of the chunk that is being applied
   std::uint64_t ns_per_step_ = 0;
   InputSources inputs_;
+  std::vector<Preemption::Page> preempted_pages_;  // of the parts before the last
   Divergence divergence_;
   std::optional<EndReason> end_;
   std::optional<DigestEvent> last_digest_;

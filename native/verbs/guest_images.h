@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <future>
 #include <string>
+#include <vector>
 
 #include "machine/machine_config.h"
 #include "replay/byte_codec.h"
@@ -19,6 +20,7 @@ struct GuestOptions {
   std::filesystem::path initrd;  // empty: none
   std::string cmdline;
   std::uint64_t memory_mib = 256;
+  std::vector<std::string> disks;  // as parse_disk_option() reads them
 };
 
 inline constexpr std::uint64_t kernel_bytes_max = 512ull << 20;

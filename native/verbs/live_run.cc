@@ -21,14 +21,14 @@ LiveRun::LiveRun(Recorder& recorder, HostClock& host, ConsoleOutput& output, Con
       output_(output),
       input_(input),
       interruption_(interruption),
-      ticker_([this] { recorder_.kick(); }) {
+      ticker_([this] { recorder_.tick(); }) {
   if (options.timeout_ns) end_host_ns_ = host_.now_ns() + *options.timeout_ns;
   interruption_.set_target(this);
 }
 
 LiveRun::~LiveRun() { interruption_.set_target(nullptr); }
 
-EndReason LiveRun::run(Machine& machine, const std::function<bool()>& end_early) {
+std::optional<EndReason> LiveRun::run(Machine& machine, const std::function<bool()>& end_early) {
   EndReason reason = EndReason::signal;
   for (;;) {
     take_input();
@@ -47,6 +47,11 @@ EndReason LiveRun::run(Machine& machine, const std::function<bool()>& end_early)
     if (pause == Recorder::Pause::ended) {
       reason = Recorder::reason_of(machine.end());
       break;
+    }
+    if (pause == Recorder::Pause::host_failed) {
+      ticker_.disarm();
+      recorder_.flush();
+      return std::nullopt;
     }
     if (pause == Recorder::Pause::idle) {
       ticker_.disarm();

@@ -21,9 +21,10 @@ class LiveRun final : Kickable {
           Interruption& interruption, Options options);
   ~LiveRun() override;
 
-  // Runs to the end and finishes the recording; returns how it ended. `end_early` is asked between
-  // two stretches (a log that cannot be written).
-  EndReason run(Machine& machine, const std::function<bool()>& end_early);
+  // Runs to the end and finishes the recording; returns how it ended, or nothing when the host
+  // failed the machine: the recording then has no end. `end_early` is asked between two stretches
+  // (a log that cannot be written).
+  std::optional<EndReason> run(Machine& machine, const std::function<bool()>& end_early);
 
  private:
   void kick() override { recorder_.kick(); }

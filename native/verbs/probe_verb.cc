@@ -8,6 +8,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "kvm/engine_choice.h"
 #include "replay/file.h"
 #include "replay/log_json.h"
 #include "verbs/verbs.h"
@@ -91,10 +92,15 @@ json probe_kvm(const CpuInfo& cpu) {
 int probe() {
   const CpuInfo cpu = read_cpu_info();
   const std::string missing = missing_cpu_features();
+  const EngineChoice best = best_engine();
+  json engines = {"interp"};
+  if (best.name == "kvm") engines.push_back("kvm");
   const json found = {
       {"cpu", {{"model", cpu.model}, {"usable", missing.empty()}, {"missing", missing}}},
       {"kvm", probe_kvm(cpu)},
-      {"engines", {"interp"}},
+      {"engines", engines},
+      {"engine", best.name},
+      {"engine_why", best.why},
       {"log_version", log_version}};
   std::printf("%s\n", dump_json(found, 2).c_str());
   return exit_ok;

@@ -7,6 +7,7 @@
 #include "replay/image_store.h"
 #include "replay/log_file.h"
 #include "replay/recorder.h"
+#include "verbs/disk_options.h"
 #include "verbs/guest_images.h"
 #include "verbs/live_run.h"
 #include "verbs/run_stats.h"
@@ -69,9 +70,20 @@ class RecordRun {
     }
     auto images = read_guest_images(options_.guest);
     if (!images) return fail(images.error());
+    auto disks = open_named_disks(options_.guest.disks);
+    if (!disks) return fail(disks.error());
+    for (const NamedDisk& disk : *disks)
+      config.disks.push_back(disk.config);
+    if (auto checked = check_machine_config(config); !checked) {
+      return fail(checked.error(), exit_usage);
+    }
     // Hashing takes as long as loading: the two go side by side.
     auto hashes = std::async(std::launch::async, [&] { return hash_images(*images); });
-    auto machine = Machine::create(config, images->kernel, images->initrd, output_);
+    auto kept = keep_disks(*disks);
+    auto layered = layer_disks(std::move(*disks), options_.log.parent_path());
+    auto machine = kept && layered ? Machine::create(config, images->kernel, images->initrd,
+                                                     output_, std::move(*layered))
+                                   : std::unexpected(kept ? layered.error() : kept.error());
     std::tie(config.kernel_sha256, config.initrd_sha256) = hashes.get();
     if (!machine) return fail(with_name(machine.error()));
     std::optional<FileSink> sink;
@@ -81,6 +93,9 @@ class RecordRun {
       sink.emplace(std::move(*opened));
     }
     images = GuestImages();
+    auto engine = give_engine(**machine, options_.engine);
+    if (!engine) return fail(engine.error());
+    engine_ = std::move(*engine);
     return drive(**machine, config, sink ? &*sink : nullptr, start_ns);
   }
 
@@ -100,6 +115,25 @@ class RecordRun {
   std::pair<Sha256, Sha256> hash_images(const GuestImages& images) const {
     if (options_.log.empty()) return {};
     return {sha256_of(images.kernel), images.initrd.empty() ? Sha256{} : sha256_of(images.initrd)};
+  }
+
+  // What a disk costs in time and space is spent before the guest starts.
+  std::expected<void, std::string> keep_disks(const std::vector<NamedDisk>& disks) const {
+    if (options_.log.empty()) return {};
+    for (const NamedDisk& disk : disks) {
+      const auto kept = store_disk(options_.log, disk);
+      if (!kept) {
+        return std::unexpected("Cannot keep disk image \"" + disk.path.string() +
+                               "\" beside the log: " + kept.error() + "; free some space");
+      }
+      if (*kept == DiskKept::linked_to_original) {
+        std::fprintf(stderr,
+                     "The log refers to disk image \"%s\", which is too large to copy: "
+                     "keep it as it is\n",
+                     disk.path.c_str());
+      }
+    }
+    return {};
   }
 
   std::expected<FileSink, std::string> open_log(const MachineConfig& config,
@@ -141,15 +175,19 @@ class RecordRun {
       live_options.timeout_ns = static_cast<std::uint64_t>(options_.timeout_s * 1e9);
     }
     recorder.start({0, host_.now_ns(), config.initial_ns_per_step, {}});
-    EndReason reason{};
+    std::optional<EndReason> ended;
     {
       LiveRun live(recorder, host_, output_, input, interruption, live_options);
-      reason = live.run(machine, [&] { return sink != nullptr && sink->failed(); });
+      ended = live.run(machine, [&] { return sink != nullptr && sink->failed(); });
     }
+    if (!ended) return fail(machine.host_failure() + "; the log replays up to there");
+    const EndReason reason = *ended;
     const RunTotals& totals = recorder.totals();
     if (sink != nullptr) sink->finish({totals.chunks, totals.event_count, machine.console_bytes()});
 
     RunStats stats;
+    stats.engine = engine_;
+    if (machine.engine() != nullptr) stats.user = machine.engine()->counters();
     stats.steps = machine.position().steps;
     stats.wall_ms = static_cast<double>(host_.now_ns() - start_ns) / 1e6;
     stats.guest_ns = machine.guest_ns();
@@ -184,6 +222,7 @@ class RecordRun {
   const RecordOptions& options_;
   MonotonicClock host_;
   ConsoleOutput output_{STDOUT_FILENO};
+  EngineChoice engine_;
 };
 
 void add_guest_options(CLI::App& verb, RecordOptions& options) {
@@ -193,10 +232,13 @@ void add_guest_options(CLI::App& verb, RecordOptions& options) {
   verb.add_option("--mem", options.guest.memory_mib, "guest memory in MiB")
       ->check(CLI::Range(std::uint64_t{0}, std::uint64_t{1} << 40))
       ->capture_default_str();
+  verb.add_option("--disk", options.guest.disks,
+                  "a raw or qcow2 disk image, FILE[,ro][,size=N] (repeatable)")
+      ->allow_extra_args(false);
   verb.add_option("--timeout", options.timeout_s, "end after so many seconds")
       ->check(CLI::Range(0.0, 1e9));
   verb.add_option("--engine", options.engine, "what runs the guest")
-      ->check(CLI::IsMember({"auto", "interp"}))
+      ->check(CLI::IsMember({"auto", "interp", "kvm"}))
       ->capture_default_str();
   verb.add_option("--stats", options.stats, "write what the run came to here, as JSON");
 }

@@ -8,6 +8,7 @@
 #include <future>
 
 #include "machine/format_text.h"
+#include "replay/disk_store.h"
 #include "replay/image_store.h"
 #include "replay/log_file.h"
 #include "replay/replayer.h"
@@ -70,6 +71,9 @@ class ReplayRun final : Kickable {
     if (!reader) return fail_with(reader.error(), "name a log that was recorded");
     auto machine = create_machine(*reader);
     if (!machine) return fail(machine.error());
+    auto engine = give_engine(**machine, options_.engine);
+    if (!engine) return fail(engine.error());
+    engine_ = std::move(*engine);
     StateDigest digest((*machine)->memory().page_count());
     Replayer replayer(**machine, digest, true);
     replayer_ = &replayer;
@@ -104,7 +108,12 @@ class ReplayRun final : Kickable {
       if (!result || !has_initrd) return result;
       return check_image(options_.log, config.initrd_sha256, initrd);
     });
-    auto machine = Machine::create(config, *kernel, initrd, output_);
+    auto disks = open_disks(config, disk_paths(options_.log, config), options_.log.parent_path());
+    if (!disks) {
+      checked.get();
+      return std::unexpected(disks.error());
+    }
+    auto machine = Machine::create(config, *kernel, initrd, output_, std::move(*disks));
     if (auto result = checked.get(); !result) return std::unexpected(result.error());
     return machine;
   }
@@ -133,6 +142,9 @@ class ReplayRun final : Kickable {
                          "replay it again for the rest");
       }
       if (*status == Replayer::Status::diverged) return diverged(replayer);
+      if (*status == Replayer::Status::host_failed) {
+        return fail_with(machine.host_failure(), "the log itself is whole up to there");
+      }
       if (*status == Replayer::Status::stopped) {
         end_ = "timeout";
         return exit_ok;
@@ -199,6 +211,8 @@ class ReplayRun final : Kickable {
   int finish(int status, const LogReader& reader, Machine& machine, StateDigest& digest,
              const Replayer& replayer, std::uint64_t start_ns) {
     RunStats stats;
+    stats.engine = engine_;
+    if (machine.engine() != nullptr) stats.user = machine.engine()->counters();
     stats.steps = machine.position().steps;
     stats.guest_ns = machine.guest_ns();
     stats.log_bytes = reader.bytes();
@@ -226,6 +240,7 @@ class ReplayRun final : Kickable {
   ConsoleOutput output_;
   std::optional<Position> until_;
   Replayer* replayer_ = nullptr;
+  EngineChoice engine_;
   std::string end_ = "error";
 };
 
@@ -237,7 +252,7 @@ void add_verb(CLI::App& app, Verb& chosen, bool verify) {
   verb->add_option("LOG", options->log, "a recorded log")->required();
   verb->add_option("--until", options->until, "stop at the position STEPS or STEPS:USER_STEPS");
   verb->add_option("--engine", options->engine, "what runs the guest")
-      ->check(CLI::IsMember({"auto", "interp"}))
+      ->check(CLI::IsMember({"auto", "interp", "kvm"}))
       ->capture_default_str();
   verb->add_option("--stats", options->stats, "write what the run came to here, as JSON");
   verb->callback([options, &chosen] { chosen = [options] { return ReplayRun(*options).run(); }; });

@@ -30,6 +30,13 @@ json json_of_divergence(const Divergence& divergence) {
           {"devices", divergence.devices}};
 }
 
+json json_of_counters(const UserEngine::Counters& counters) {
+  return {{"stretches", counters.stretches},         {"entries", counters.entries},
+          {"faults", counters.faults},               {"traps", counters.traps},
+          {"kicks", counters.kicks},                 {"scanned_pages", counters.scanned_pages},
+          {"blocked_pages", counters.blocked_pages}, {"table_resets", counters.table_resets}};
+}
+
 }  // namespace
 
 std::string stats_end_name(EndReason reason) {
@@ -57,7 +64,9 @@ std::expected<void, std::string> write_stats(const std::filesystem::path& path,
   for (const auto& [kind, count] : stats.totals.events)
     events[std::string(kind)] = count;
   const json value = {
-      {"engine", stats.engine},
+      {"engine", stats.engine.name},
+      {"engine_why", stats.engine.why},
+      {"user_engine", stats.user ? json_of_counters(*stats.user) : json()},
       {"steps", stats.steps},
       {"wall_ms", std::round(stats.wall_ms * 1000) / 1000},
       {"guest_ns", stats.guest_ns},

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "kvm/engine_choice.h"
 #include "replay/recorder.h"
 #include "replay/sha256.h"
 #include "replay/state_digest.h"
@@ -14,7 +15,7 @@
 namespace node_mesh {
 
 struct RunStats {
-  std::string engine = "interp";
+  EngineChoice engine;
   std::uint64_t steps = 0;
   double wall_ms = 0;
   std::uint64_t guest_ns = 0;
@@ -25,6 +26,7 @@ struct RunStats {
   std::optional<std::uint64_t> digest;  // of the final state
   std::string end;                      // poweroff, reboot, timeout, signal, diverged, error
   std::optional<Divergence> diverged;
+  std::optional<UserEngine::Counters> user;  // what the engine did
 };
 
 // How --stats calls an end: a guest that was stopped by a supervisor counts as signalled.

@@ -50,6 +50,26 @@ class Fields {
     const auto* first = reinterpret_cast<const std::byte*>(binary.data());
     return Bytes(first, first + binary.size());
   }
+  // None when the field is missing.
+  std::vector<std::filesystem::path> paths(const char* key, std::size_t count_max) {
+    std::vector<std::filesystem::path> paths;
+    if (!map_.contains(key)) return paths;
+    const json value = take(key);
+    if (!value.is_array() || value.size() > count_max) {
+      fail(key, "not a list within its length");
+      return paths;
+    }
+    for (const json& item : value) {
+      const bool text =
+          item.is_string() && item.get_ref<const std::string&>().size() <= path_bytes_max;
+      if (!text || item.get_ref<const std::string&>().find('\0') != std::string::npos) {
+        fail(key, "not paths");
+        return {};
+      }
+      paths.emplace_back(item.get<std::string>());
+    }
+    return paths;
+  }
   bool null(const char* key) const {
     const auto found = map_.find(key);
     return found != map_.end() && found->is_null();
@@ -89,6 +109,7 @@ std::expected<IncomingFrame, std::string> parse_start(Fields fields) {
   if (start.engine != "interp" && start.engine != "kvm" && start.engine != "auto") {
     fields.fail("engine", "not interp, kvm or auto");
   }
+  start.disks = fields.paths("disks", machine_disks_max);
   return fields.done(std::move(start));
 }
 

@@ -1,8 +1,9 @@
 // The control frames of `vmm serve`: what each kind carries and which values it may have.
 //
 // node -> vmm                                          vmm -> node
-//   start {config, kernel, initrd|null, engine}          hello {wire, log, pid}
-//   go_live {}                                           ready {engine, engine_why}
+//   start {config, kernel, initrd|null, engine,          hello {wire, log, pid}
+//          disks: [path] or missing}                     ready {engine, engine_why}
+//   go_live {}
 //   input {source, seq, data}                            live {steps, user_steps, chunk}
 //   control {action: "stop"}                             progress {steps, guest_ns, chunk,
 //   committed {chunk}                                              console_bytes,
@@ -18,10 +19,12 @@
 
 #include <cstdint>
 #include <expected>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "machine/machine_config.h"
 #include "replay/state_digest.h"
@@ -37,6 +40,8 @@ struct StartFrame {
   std::string kernel;
   std::optional<std::string> initrd;
   std::string engine;  // interp, kvm, auto
+  // Of the images of config.disks, in their order; the field may be missing when there are none.
+  std::vector<std::filesystem::path> disks;
 };
 struct GoLiveFrame {};
 struct InputFrame {

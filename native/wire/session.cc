@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "machine/format_text.h"
+#include "replay/disk_store.h"
 #include "replay/file.h"
 #include "replay/sha256.h"
 
@@ -40,6 +41,11 @@ int Session::run() {
       }
     } else if (state_ == State::live) {
       run_live();
+      if (!machine_->host_failure().empty()) {
+        send_control("error", {{"message", machine_->host_failure()}});
+        channel_.drain(drain_ns_max);
+        return 1;
+      }
     } else {
       channel_.wait(wait_ns_max);
     }
@@ -57,17 +63,17 @@ Session::Outcome Session::handle(Channel::Arrival arrival) {
 
 Session::Outcome Session::on(StartFrame& start) {
   if (state_ != State::fresh) return std::unexpected("Cannot start twice");
-  if (start.engine == "kvm") {
-    return std::unexpected("Cannot use engine \"kvm\": this program has none; use interp");
-  }
   if (auto created = create_machine(start); !created) return created;
+  auto engine = give_engine(*machine_, start.engine);
+  if (!engine) return std::unexpected(engine.error());
+  engine_ = std::move(*engine);
   initial_ns_per_step_ = start.config.initial_ns_per_step;
   digest_.emplace(machine_->memory().page_count());
   replayer_.emplace(*machine_, *digest_, true);
   replayer_->set_observer(this);
   channel_.set_kick([this] { replayer_->interrupt(); });
   state_ = State::following;
-  send_control("ready", {{"engine", "interp"}, {"engine_why", "the software CPU runs everywhere"}});
+  send_control("ready", {{"engine", engine_.name}, {"engine_why", engine_.why}});
   return {};
 }
 
@@ -94,7 +100,11 @@ Session::Outcome Session::create_machine(const StartFrame& start) {
     if (!loaded) return std::unexpected(loaded.error());
     initrd = std::move(*loaded);
   }
-  auto machine = Machine::create(start.config, *kernel, initrd, *this);
+  const auto scratch =
+      start.disks.empty() ? std::filesystem::path() : start.disks.front().parent_path();
+  auto disks = open_disks(start.config, start.disks, scratch);
+  if (!disks) return std::unexpected(disks.error());
+  auto machine = Machine::create(start.config, *kernel, initrd, *this, std::move(*disks));
   if (!machine) return std::unexpected(machine.error());
   machine_ = std::move(*machine);
   return {};
@@ -108,6 +118,9 @@ Session::Outcome Session::on(ChunkFrame& frame) {
   for (;;) {
     const auto status = replayer_->apply(*chunk);
     if (!status) return std::unexpected("Cannot follow a chunk: " + status.error());
+    if (*status == Replayer::Status::host_failed) {
+      return std::unexpected(machine_->host_failure());
+    }
     if (*status == Replayer::Status::interrupted) {
       if (channel_.closed()) return {};
       continue;
@@ -137,7 +150,7 @@ Session::Outcome Session::on(const GoLiveFrame&) {
   recorder_->start({replayer_->next_chunk(),
                     replayer_->next_chunk() == 0 ? now_ns : last_chunk_host_ns_,
                     rate == 0 ? initial_ns_per_step_ : rate, replayer_->inputs()});
-  ticker_.emplace([this] { recorder_->kick(); });
+  ticker_.emplace([this] { recorder_->tick(); });
   channel_.set_kick([this] { recorder_->kick(); });
   state_ = State::live;
   const Position at = machine_->position();
@@ -182,7 +195,7 @@ Session::Outcome Session::on(const CommittedFrame& committed) {
 }
 
 Session::Outcome Session::on(const StatsFrame&) {
-  json fields = {{"engine", "interp"}, {"uncommitted_bytes", uncommitted_bytes_}};
+  json fields = {{"engine", engine_.name}, {"uncommitted_bytes", uncommitted_bytes_}};
   if (machine_) {
     const RunTotals& totals = recorder_ ? recorder_->totals() : replayer_->totals();
     const auto& digest =

@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "kvm/engine_choice.h"
 #include "replay/recorder.h"
 #include "replay/replayer.h"
 #include "replay/ticker.h"
@@ -80,6 +81,7 @@ class Session final : ConsoleSink, ChunkSink, Replayer::Observer {
   bool shutdown_ = false;
   std::uint64_t initial_ns_per_step_ = 0;
   std::unique_ptr<Machine> machine_;
+  EngineChoice engine_;
   std::optional<StateDigest> digest_;
   std::optional<Replayer> replayer_;
   std::optional<Recorder> recorder_;

@@ -29,7 +29,7 @@ function exactNumbers(_key: string, value: unknown, context?: { source?: string 
   return typeof value === "number" ? (context?.source ?? String(value)) : value;
 }
 
-const path = new URL("../../native/test/golden/log_v1.json", import.meta.url);
+const path = new URL("../../native/test/golden/log_v2.json", import.meta.url);
 const golden = JSON.parse(readFileSync(path, "utf8"), exactNumbers as never) as Golden;
 
 function hex(value: bigint | number): string {
@@ -46,6 +46,25 @@ function described(event: LogEvent): Record<string, unknown> {
   switch (event.kind) {
     case "clock":
       return { ...head, ns: String(event.ns), ns_per_step: String(event.nsPerStep) };
+    case "preempt": {
+      const { state } = event;
+      const pages = event.pages.map(({ gfn, bytes }) => ({
+        gfn: String(gfn),
+        crc32c: hex(crc32c(bytes)),
+      }));
+      if (state === null) return { ...head, pages, last: false };
+      const names = golden.register_names;
+      const registers = {
+        ...Object.fromEntries(state.registers.map((v, i) => [names[i] ?? "", hex(v)])),
+        rip: hex(state.rip),
+        rflags: hex(state.rflags),
+        mxcsr: hex(state.mxcsr),
+      };
+      return { ...head, pages, last: true, registers };
+    }
+    case "entropy":
+      return { ...head, bytes: event.bytes.toString("hex") };
+    case "frame":
     case "input": {
       const { source, seq, bytes } = event;
       return { ...head, source: String(source), seq: String(seq), bytes: bytes.toString("hex") };
@@ -78,6 +97,7 @@ test("golden chunks read as the native side wrote them", () => {
         first: position(chunk.first),
         last: position(chunk.last),
         console_bytes: String(chunk.consoleBytes),
+        frames: String(chunk.frames),
         events: chunk.events.map(described),
       },
       meaning,
@@ -117,6 +137,15 @@ test("the golden header, and headers with other fields", () => {
   assert.equal(header.kernelSha256.toString("hex"), meaning["kernel_sha256"]);
   assert.equal(header.initrdSha256, null);
   assert.equal(String(header.initialNsPerStep), meaning["initial_ns_per_step"]);
+  assert.equal(header.rng, meaning["rng"]);
+  const net = { mac: header.net?.mac.toString("hex"), mtu: String(header.net?.mtu) };
+  assert.deepEqual(net, meaning["net"]);
+  const disks = header.disks.map((disk) => ({
+    content: disk.content.toString("hex"),
+    size_bytes: String(disk.sizeBytes),
+    read_only: disk.readOnly,
+  }));
+  assert.deepEqual(disks, meaning["disks"]);
   assert.throws(() => decodeHeader(bytes.subarray(0, -1)), LogFormatError);
   assert.throws(() => decodeHeader(Buffer.from([0xa0])), LogFormatError);
 });

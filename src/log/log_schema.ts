@@ -7,11 +7,12 @@
 import { zstdDecompressSync } from "node:zlib";
 import { decode } from "cbor-x";
 import { ByteReader, LogFormatError } from "./_byte_reader.ts";
+import { type PreemptBody, readPreempt } from "./_preempt.ts";
 import { crc32c } from "./crc32c.ts";
 
 export { LogFormatError } from "./_byte_reader.ts";
 
-export const logVersion = 1;
+export const logVersion = 2;
 
 export const logLimits = {
   headerBytesMax: 16 << 10,
@@ -19,6 +20,14 @@ export const logLimits = {
   chunkBytesMax: (1 << 20) + 128,
   eventsMax: 65_536,
   inputBytesMax: 65_536,
+  frameBytesMin: 14,
+  frameBytesMax: 65_535,
+  entropyBytesMax: 4096,
+  mtuMin: 68,
+  mtuMax: 65_521,
+  disksMax: 8,
+  diskBytesMax: 4n << 40n,
+  sectorBytes: 512n,
   counterMax: 1n << 63n,
   u64Max: (1n << 64n) - 1n,
   chunkNumberMax: 1n << 48n,
@@ -47,6 +56,8 @@ export interface ChunkHead {
   readonly last: LogPosition;
   /** Written by the guest to its console up to `last`. */
   readonly consoleBytes: number;
+  /** Ethernet frames sent by the guest up to `last`. */
+  readonly frames: number;
   readonly eventCount: number;
 }
 
@@ -60,6 +71,8 @@ export const logEndReasons = [
   "signal",
 ] as const;
 
+export const logControlActions = ["stop", "power_button"] as const;
+
 export type LogEventBody =
   | { readonly kind: "clock"; readonly ns: bigint; readonly nsPerStep: bigint }
   | {
@@ -68,7 +81,15 @@ export type LogEventBody =
       readonly seq: bigint;
       readonly bytes: Buffer;
     }
-  | { readonly kind: "control"; readonly action: "stop" }
+  | { readonly kind: "control"; readonly action: (typeof logControlActions)[number] }
+  | {
+      readonly kind: "frame";
+      readonly source: bigint;
+      readonly seq: bigint;
+      readonly bytes: Buffer;
+    }
+  | { readonly kind: "entropy"; readonly bytes: Buffer }
+  | PreemptBody
   | {
       readonly kind: "digest";
       readonly registers: readonly bigint[];
@@ -149,10 +170,11 @@ function readEnvelope(given: Uint8Array): Envelope {
   if (last.steps > logLimits.counterMax) reader.fail("last.steps", "is out of range");
   if (comparePositions(last, first) < 0) reader.fail("last", "is before first");
   const consoleBytes = reader.small("console_bytes", BigInt(Number.MAX_SAFE_INTEGER));
+  const frames = reader.small("frames", BigInt(Number.MAX_SAFE_INTEGER));
   const eventCount = reader.small("event_count", BigInt(logLimits.eventsMax));
   const payloadBytes = reader.small("payload_bytes", BigInt(logLimits.payloadBytesMax));
   return {
-    head: { number, first, last, consoleBytes, eventCount },
+    head: { number, first, last, consoleBytes, frames, eventCount },
     compressed: (flags & 1) !== 0,
     payloadBytes,
     payload: reader.bytes("payload", reader.left),
@@ -198,14 +220,34 @@ function readEvent(reader: ByteReader, state: EventState): LogEvent {
       return { at: state.at, ...readClock(reader, state, (lead & hasRate) !== 0) };
     case 2:
       return { at: state.at, ...readInput(reader) };
-    case 3:
-      if (reader.u8("control") !== 1) reader.fail("control", "is not known");
-      return { at: state.at, kind: "control", action: "stop" };
+    case 3: {
+      const action = logControlActions[reader.u8("control") - 1];
+      return {
+        at: state.at,
+        kind: "control",
+        action: action ?? reader.fail("control", "is not known"),
+      };
+    }
     case 4:
       return { at: state.at, ...readDigest(reader) };
     case 5: {
       const reason = logEndReasons[reader.u8("end") - 1];
       return { at: state.at, kind: "end", reason: reason ?? reader.fail("end", "is not known") };
+    }
+    case 6:
+      return { at: state.at, ...readPreempt(reader) };
+    case 7:
+      return { at: state.at, ...readFrame(reader) };
+    case 8: {
+      const length = reader.varint("entropy.length", {
+        least: 1n,
+        most: BigInt(logLimits.entropyBytesMax),
+      });
+      return {
+        at: state.at,
+        kind: "entropy",
+        bytes: reader.bytes("entropy.bytes", Number(length)),
+      };
     }
     default:
       return reader.fail("event", `is of unknown kind ${kind}`);
@@ -228,6 +270,16 @@ function readInput(reader: ByteReader): LogEventBody {
   const seq = reader.varint("input.seq", { most: logLimits.counterMax });
   const length = reader.small("input.length", BigInt(logLimits.inputBytesMax));
   return { kind: "input", source, seq, bytes: reader.bytes("input.bytes", length) };
+}
+
+function readFrame(reader: ByteReader): LogEventBody {
+  const source = reader.varint("frame.source", { most: logLimits.u64Max });
+  const seq = reader.varint("frame.seq", { most: logLimits.counterMax });
+  const length = reader.varint("frame.length", {
+    least: BigInt(logLimits.frameBytesMin),
+    most: BigInt(logLimits.frameBytesMax),
+  });
+  return { kind: "frame", source, seq, bytes: reader.bytes("frame.bytes", Number(length)) };
 }
 
 function readDigest(reader: ByteReader): LogEventBody {
@@ -271,16 +323,33 @@ export interface LogHeader {
   readonly kernelSha256: Buffer;
   readonly initrdSha256: Buffer | null;
   readonly initialNsPerStep: bigint;
+  readonly rng: boolean;
+  readonly net: LogNetwork | null;
+  readonly disks: readonly LogDisk[];
+}
+
+export interface LogDisk {
+  readonly content: Buffer;
+  readonly sizeBytes: bigint;
+  readonly readOnly: boolean;
+}
+
+export interface LogNetwork {
+  readonly mac: Buffer;
+  readonly mtu: number;
 }
 
 const headerKeys = [
   "cmdline",
   "cpu_model",
+  "disks",
   "initial_ns_per_step",
   "initrd_sha256",
   "kernel_sha256",
   "log_version",
   "memory_bytes",
+  "net",
+  "rng",
   "rng_seed",
   "start_realtime_ns",
 ].join();
@@ -321,7 +390,54 @@ export function decodeHeader(bytes: Uint8Array): LogHeader {
     kernelSha256: hash(map, "kernel_sha256"),
     initrdSha256: map["initrd_sha256"] === null ? null : hash(map, "initrd_sha256"),
     initialNsPerStep: integer(map, "initial_ns_per_step"),
+    rng: boolean(map, "rng"),
+    net: network(map["net"]),
+    disks: disks(map["disks"]),
   };
+}
+
+function disks(value: unknown): LogDisk[] {
+  if (!Array.isArray(value) || value.length > logLimits.disksMax) {
+    throw new LogFormatError("disks: is not a list, or too long");
+  }
+  return value.map((item: unknown) => {
+    const fields = ["content", "read_only", "size_bytes"].join();
+    if (typeof item !== "object" || Object.keys(item ?? {}).sort().join() !== fields) {
+      throw new LogFormatError("disks: has other fields than expected");
+    }
+    const map = item as Record<string, unknown>;
+    const sizeBytes = integer(map, "size_bytes");
+    const { diskBytesMax, sectorBytes } = logLimits;
+    if (sizeBytes === 0n || sizeBytes > diskBytesMax || sizeBytes % sectorBytes !== 0n) {
+      throw new LogFormatError("disks.size_bytes: is out of range");
+    }
+    return { content: hash(map, "content"), sizeBytes, readOnly: boolean(map, "read_only") };
+  });
+}
+
+function boolean(map: Record<string, unknown>, key: string): boolean {
+  const value = map[key];
+  if (typeof value !== "boolean") throw new LogFormatError(`${key}: is not true or false`);
+  return value;
+}
+
+function network(value: unknown): LogNetwork | null {
+  if (value === null) return null;
+  if (typeof value !== "object" || Object.keys(value ?? {}).sort().join() !== "mac,mtu") {
+    throw new LogFormatError("net: has other fields than expected");
+  }
+  const { mac, mtu } = value as { readonly mac: unknown; readonly mtu: unknown };
+  const oneCard =
+    mac instanceof Uint8Array &&
+    mac.length === 6 &&
+    (Number(mac[0]) & 1) === 0 &&
+    mac.some((byte) => byte !== 0);
+  if (!oneCard) throw new LogFormatError("net.mac: is not the address of one card");
+  const whole = typeof mtu === "number" && Number.isInteger(mtu);
+  if (!whole || mtu < logLimits.mtuMin || mtu > logLimits.mtuMax) {
+    throw new LogFormatError("net.mtu: is out of range");
+  }
+  return { mac: Buffer.from(mac), mtu };
 }
 
 function integer(map: Record<string, unknown>, key: string): bigint {

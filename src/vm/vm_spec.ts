@@ -39,6 +39,35 @@ export const VmSpecSchema = Type.Object(
     kernelSha256: sha256Text,
     initrdSha256: Type.Union([sha256Text, Type.Null()]),
     rngSeed: sha256Text,
+    /** An entropy device and a network card; machines described before there were any have none. */
+    rng: Type.Optional(Type.Boolean()),
+    net: Type.Optional(
+      Type.Object(
+        {
+          mac: Type.String({ pattern: "^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$" }),
+          mtu: Type.Integer({ minimum: logLimits.mtuMin, maximum: logLimits.mtuMax }),
+        },
+        { additionalProperties: false },
+      ),
+    ),
+    /** By the hash of their content; zeros follow an image that is shorter than the disk. */
+    disks: Type.Optional(
+      Type.Array(
+        Type.Object(
+          {
+            content: sha256Text,
+            sizeBytes: Type.Integer({
+              minimum: Number(logLimits.sectorBytes),
+              maximum: Number(logLimits.diskBytesMax),
+              multipleOf: Number(logLimits.sectorBytes),
+            }),
+            readOnly: Type.Boolean(),
+          },
+          { additionalProperties: false },
+        ),
+        { maxItems: logLimits.disksMax },
+      ),
+    ),
     startRealtimeMs: Type.Integer({ minimum: 0, maximum: 9_000_000_000_000 }),
     copies: Type.Integer({ minimum: 1, maximum: limitsOfVm.membersMax }),
     witnesses: Type.Integer({ minimum: 0, maximum: limitsOfVm.membersMax - 1 }),
@@ -113,6 +142,16 @@ export function machineConfig(spec: VmSpec): Readonly<Record<string, unknown>> {
     kernel_sha256: Buffer.from(spec.kernelSha256, "hex"),
     initrd_sha256: spec.initrdSha256 === null ? null : Buffer.from(spec.initrdSha256, "hex"),
     initial_ns_per_step: 0,
+    rng: spec.rng ?? false,
+    net:
+      spec.net === undefined
+        ? null
+        : { mac: Buffer.from(spec.net.mac.replaceAll(":", ""), "hex"), mtu: spec.net.mtu },
+    disks: (spec.disks ?? []).map((disk) => ({
+      content: Buffer.from(disk.content, "hex"),
+      size_bytes: BigInt(disk.sizeBytes),
+      read_only: disk.readOnly,
+    })),
   };
 }
 

@@ -36,16 +36,16 @@ constexpr std::byte tcp_on_first_only{0x80};  // CWR
 
 }  // namespace
 
-VirtioNet::VirtioNet(const std::array<std::uint8_t, 6>& mac, std::uint16_t mtu, NetworkSink& sink)
-    : mtu_(mtu), sink_(sink) {
-  NM_CHECK(mtu >= network_mtu_min && mtu <= network_mtu_max);
+VirtioNet::VirtioNet(const NetworkConfig& network, NetworkSink& sink)
+    : mtu_(network.mtu), sink_(sink) {
+  NM_CHECK(mtu_ >= network_mtu_min && mtu_ <= network_mtu_max);
   constexpr std::uint16_t link_up = 1, queue_pairs = 1;
   StateWriter config;
-  for (const std::uint8_t byte : mac)
+  for (const std::uint8_t byte : network.mac)
     config.u8(byte);
   config.u16(link_up);
   config.u16(queue_pairs);
-  config.u16(mtu);
+  config.u16(mtu_);
   config_ = config.take();
   packet_.resize(packet_bytes_max);
 }

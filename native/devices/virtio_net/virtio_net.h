@@ -7,10 +7,10 @@
 #include <vector>
 
 #include "devices/virtio/virtio_device.h"
+#include "machine/machine_config.h"
 
 namespace node_mesh {
 
-inline constexpr std::uint16_t network_mtu_min = 68, network_mtu_max = 65'521;
 inline constexpr std::size_t ethernet_header_bytes = 14;
 inline constexpr std::size_t ethernet_frame_bytes_min = ethernet_header_bytes;
 inline constexpr std::size_t ethernet_frame_bytes_max = network_mtu_max + ethernet_header_bytes;
@@ -24,7 +24,7 @@ class NetworkSink {
 
 class VirtioNet final : public VirtioDevice {
  public:
-  VirtioNet(const std::array<std::uint8_t, 6>& mac, std::uint16_t mtu, NetworkSink& sink);
+  VirtioNet(const NetworkConfig& config, NetworkSink& sink);
 
   std::string_view name() const override { return "virtio_net"; }
   VirtioType type() const override { return VirtioType::network; }

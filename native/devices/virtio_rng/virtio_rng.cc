@@ -23,8 +23,9 @@ void VirtioRng::look() {
 }
 
 void VirtioRng::input(std::span<const std::byte> bytes) {
-  if (wanted_bytes_ == 0 || !port().driver_ready()) return;
+  if (wanted_bytes_ == 0) return;
   wanted_bytes_ = 0;
+  if (!port().driver_ready()) return;
   VirtQueue& queue = port().queue(0);
   if (queue.take(chain_)) {
     const auto some = bytes.first(std::min<std::size_t>(bytes.size(), entropy_bytes_max));

@@ -1,6 +1,7 @@
 #include "machine/loader/acpi_tables.h"
 
 #include <cstring>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -9,6 +10,7 @@
 #include "devices/lapic/lapic.h"
 #include "devices/reset/reset.h"
 #include "machine/check.h"
+#include "machine/loader/aml.h"
 
 namespace node_mesh {
 namespace {
@@ -36,6 +38,9 @@ class Table {
   void text(std::string_view value, std::size_t width) {
     for (std::size_t i = 0; i < width; ++i)
       u8(i < value.size() ? static_cast<std::uint8_t>(value[i]) : ' ');
+  }
+  void raw(std::span<const std::byte> from) {
+    bytes_.insert(bytes_.end(), from.begin(), from.end());
   }
   void zeros(std::size_t count) { bytes_.resize(bytes_.size() + count); }
   // A generic address structure: I/O space.
@@ -86,21 +91,9 @@ class Area {
   std::uint64_t next_ = acpi_rsdp_gpa + 64;
 };
 
-// DefinitionBlock: Name (\_S5, Package () {5, 5, 0, 0}). PNP-less ISA devices are where drivers of
-// the PC look for them.
 Table make_dsdt() {
   Table table("DSDT", 2);
-  table.u8(0x08);  // NameOp
-  table.text("_S5_", 4);
-  table.u8(0x12);  // PackageOp
-  table.u8(8);     // package length, from here on
-  table.u8(4);     // elements
-  for (int i = 0; i < 2; ++i) {
-    table.u8(0x0a);  // BytePrefix
-    table.u8(AcpiPm::sleep_type_off);
-  }
-  table.u8(0);  // ZeroOp
-  table.u8(0);
+  table.raw(aml_definitions());
   return table;
 }
 

@@ -42,6 +42,7 @@ Bytes small_chunk(std::uint64_t number) {
                        {number * 10, 0},
                        {number * 10 + 10, 0},
                        number,
+                       0,
                        {{{number * 10 + 1, 0}, ClockEvent{number * 100, 1ull << 32}}}});
 }
 

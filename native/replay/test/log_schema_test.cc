@@ -18,7 +18,7 @@ namespace {
 using nlohmann::json;
 using namespace test;
 
-const std::string golden_path = std::string(NM_GOLDEN_DIR) + "/log_v1.json";
+const std::string golden_path = std::string(NM_GOLDEN_DIR) + "/log_v2.json";
 
 // A chunk whose checksum is right again after its bytes were changed.
 Bytes with_crc(Bytes bytes) {
@@ -41,7 +41,7 @@ Bytes chunk_with(std::uint64_t event_count, std::uint64_t last_steps, const Byte
   out.u8(0);
   for (const std::uint64_t value :
        {std::uint64_t{0}, std::uint64_t{10}, std::uint64_t{0}, last_steps, std::uint64_t{0},
-        std::uint64_t{0}, event_count, std::uint64_t{payload.size()}}) {
+        std::uint64_t{0}, std::uint64_t{0}, event_count, std::uint64_t{payload.size()}}) {
     out.varint(value);
   }
   out.bytes(payload);
@@ -56,15 +56,18 @@ std::vector<Refused> refused_chunks() {
     list.push_back({name, why, chunk_with(count, 100, payload)});
   };
   Bytes other_version = chunk_with(0, 0, {});
-  other_version[0] = std::byte{2};
-  list.push_back({"other_version", "log version 2", with_crc(other_version)});
+  other_version[0] = std::byte{1};
+  list.push_back({"other_version", "log version 1", with_crc(other_version)});
   Bytes unknown_flag = chunk_with(0, 0, {});
   unknown_flag[1] = std::byte{2};
   list.push_back({"unknown_flag", "flags", with_crc(unknown_flag)});
   Bytes wrong_crc = chunk_with(0, 0, {});
   wrong_crc.back() ^= std::byte{1};
   list.push_back({"wrong_crc", "checksum", wrong_crc});
-  add("preempt", "reserved", bytes_of_hex("16"));
+  add("preempt_part_2", "preempt.part", bytes_of_hex("1602"));
+  add("preempt_nothing", "preempt.pages", bytes_of_hex("160000"));
+  add("preempt_many_pages", "preempt.pages", bytes_of_hex("160021"));
+  add("preempt_page_cut_off", "preempt.page.bytes", bytes_of_hex("1600010577"));
   add("kind_0", "no such kind", bytes_of_hex("10"));
   add("kind_9", "no such kind", bytes_of_hex("19"));
   add("top_bit", "event.tag", bytes_of_hex("93"));
@@ -80,7 +83,11 @@ std::vector<Refused> refused_chunks() {
   add("input_too_long", "input.length", bytes_of_hex("120101818004"));
   add("input_cut", "ends inside", bytes_of_hex("12010105aabb"));
   add("control_0", "control.kind", bytes_of_hex("1300"));
-  add("control_2", "control.kind", bytes_of_hex("1302"));
+  add("control_3", "control.kind", bytes_of_hex("1303"));
+  add("frame_too_short", "frame.length", bytes_of_hex("1701010d00000000000000000000000000"));
+  add("frame_too_long", "frame.length", bytes_of_hex("170101808004"));
+  add("entropy_of_nothing", "entropy.bytes", bytes_of_hex("1800"));
+  add("entropy_too_long", "entropy.bytes", bytes_of_hex("188120"));
   add("end_0", "end.reason", bytes_of_hex("1500"));
   add("end_8", "end.reason", bytes_of_hex("1508"));
   add("event_after_end", "follows the end", bytes_of_hex("15011301"), 2);
@@ -164,6 +171,10 @@ TEST_CASE("a header comes back, and each of its fields has a range") {
   CHECK(refused([](MachineConfig& c) { c.cmdline = std::string(2048, 'a'); }));
   CHECK(refused([](MachineConfig& c) { c.cmdline = std::string(1, '\0'); }));
   CHECK(refused([](MachineConfig& c) { c.start_realtime_ns = UINT64_MAX; }));
+  CHECK(refused([](MachineConfig& c) { c.network->mac[0] = 0x01; }));
+  CHECK(refused([](MachineConfig& c) { c.network->mac = {}; }));
+  CHECK(refused([](MachineConfig& c) { c.network->mtu = 67; }));
+  CHECK(refused([](MachineConfig& c) { c.network->mtu = 65'522; }));
   CHECK(refused([](MachineConfig& c) { c.initial_ns_per_step = 1; }));
   CHECK(refused([](MachineConfig& c) { c.initial_ns_per_step = UINT64_MAX; }));
 }
@@ -211,7 +222,7 @@ TEST_CASE("an encoder refuses to grow past the limit of a chunk") {
   while (!encoder.full()) {
     encoder.add({{++count, 0}, InputEvent{1, count, Bytes(input_bytes_max)}});
   }
-  const auto decoded = decode_chunk(encoder.finish({count, 0}, 0));
+  const auto decoded = decode_chunk(encoder.finish({count, 0}, {}));
   REQUIRE(decoded);
   CHECK(decoded->events.size() == count);
 }

@@ -10,6 +10,8 @@ namespace node_mesh::test {
 
 MachineConfig sample_config();
 DigestEvent sample_digest(std::uint64_t changed_pages);
+UserState sample_state();
+Preemption::Page sample_page(std::uint64_t gfn);
 std::map<std::string, Chunk> sample_chunks();
 
 std::string hex_text(std::span<const std::byte> bytes);

@@ -9,10 +9,10 @@
 guest_init:
   lea tss(%rip), %rax
   lea gdt(%rip), %rdi
-  mov %ax, 0x32(%rdi)
+  mov %ax, TSS_SELECTOR + 2(%rdi)
   shr $16, %rax
-  mov %al, 0x34(%rdi)
-  mov %ah, 0x37(%rdi)
+  mov %al, TSS_SELECTOR + 4(%rdi)
+  mov %ah, TSS_SELECTOR + 7(%rdi)
   lea tss(%rip), %rax
   lea kernel_stack_top(%rip), %rcx
   mov %rcx, 4(%rax)
@@ -180,9 +180,11 @@ gdt:
   .quad 0, 0
   .quad 0x00af9b000000ffff  // KERNEL_CODE
   .quad 0x00cf93000000ffff  // KERNEL_DATA
+  .quad 0x00cffb000000ffff  // USER_CODE_32
   .quad 0x00cff3000000ffff  // USER_DATA
   .quad 0x00affb000000ffff  // USER_CODE
-  .quad 0x0000890000000067, 0
+  .quad 0
+  .quad 0x0000890000000067, 0  // TSS_SELECTOR
 gdt_end:
 gdt_pointer:
   .word gdt_end - gdt - 1

@@ -7,30 +7,9 @@ _start:
   call make_all_user
   GATE 0x80, by_interrupt, GATE_USER
   GATE 14, page_fault
-  mov $0xc0000080, %ecx
-  rdmsr
-  or $1, %eax  // EFER.SCE
-  wrmsr
-  mov $0xc0000081, %ecx
-  xor %eax, %eax
-  mov $(KERNEL_CODE | (KERNEL_DATA + 3) << 16), %edx
-  wrmsr
-  mov $0xc0000082, %ecx
-  lea by_syscall(%rip), %rax
-  xor %edx, %edx
-  wrmsr
-  mov $0xc0000084, %ecx
-  mov $0x200, %eax  // SYSCALL turns interrupts off
-  wrmsr
+  SYSCALL_TO by_syscall
   xor %r15d, %r15d
-  push $USER_DATA
-  lea user_stack_top(%rip), %rax
-  push %rax
-  push $0x202
-  push $USER_CODE
-  lea user(%rip), %rax
-  push %rax
-  iretq
+  ENTER_USER user, user_stack_top
 
 by_syscall:  // rdi in, rax out; the user stack stays
   inc %r15

@@ -24,6 +24,7 @@ constexpr Scene scenes[] = {
     {"exceptions", "", 10'000'000},
     {"user_syscalls", "", 10'000'000},
     {"user_spin", "", 10'000'000},
+    {"user_memory", "", 10'000'000},
     {"self_modifying", "", 10'000'000},
     {"triple_fault", "", 10'000'000},
     {"echo", "The quick brown fox jumps over the lazy dog, again and again; then it stops. q",
