@@ -28,7 +28,7 @@ user:
   call narrow_code
   END_GUEST
 
-.macro FAULTING text, code:vararg
+.macro FAULTING text, code
   SAY "\text "
   BURN
   ON_FAULT 7771f
@@ -41,10 +41,10 @@ user:
 // EFLAGS.AC: misaligned accesses fault, aligned ones do not.
 alignment_checks:
   lea words(%rip), %rbx
-  FAULTING "aligned", set_ac; mov (%rbx), %rax; clear_ac
-  FAULTING "misaligned load", set_ac; mov 1(%rbx), %eax
-  FAULTING "misaligned store", set_ac; mov %ax, 1(%rbx)
-  FAULTING "misaligned without", mov 1(%rbx), %eax
+  FAULTING "aligned", "set_ac; mov (%rbx), %rax; clear_ac"
+  FAULTING "misaligned load", "set_ac; mov 1(%rbx), %eax"
+  FAULTING "misaligned store", "set_ac; mov %ax, 1(%rbx)"
+  FAULTING "misaligned without", "mov 1(%rbx), %eax"
   ret
 
 // TF: the trap comes behind the next instruction.
@@ -69,17 +69,15 @@ single_step:
 
 bad_addresses:
   mov $0xffffffff81000000, %rbx
-  FAULTING "kernel half", mov (%rbx), %rax
+  FAULTING "kernel half", "mov (%rbx), %rax"
   movabs $0x800000000000, %rbx
-  FAULTING "not canonical", mov (%rbx), %rax
-  FAULTING "stack not canonical", mov %rsp, %r13; mov %rbx, %rsp; push %rax
+  FAULTING "not canonical", "mov (%rbx), %rax"
+  FAULTING "stack not canonical", "mov %rsp, %r13; mov %rbx, %rsp; push %rax"
   mov %r13, %rsp
   movabs $0x7ffffffff000, %rbx
-  FAULTING "top of the lower half", mov %rax, (%rbx)
-  mov %rsp, %r13
-  FAULTING "jump to the kernel half", mov $0xffffffff81000000, %rbx; jmp *%rbx
-  FAULTING "jump not canonical", movabs $0x800000000000, %rbx; jmp *%rbx
-  mov %r13, %rsp
+  FAULTING "top of the lower half", "mov %rax, (%rbx)"
+  FAULTING "jump to the kernel half", "mov $0xffffffff81000000, %rbx; jmp *%rbx"
+  FAULTING "jump not canonical", "movabs $0x800000000000, %rbx; jmp *%rbx"
   ret
 
 // The first 64 KiB, where a monitor may keep pages of its own: mapped here, and all zero.
@@ -178,9 +176,9 @@ floating_point:
   ret
 
 divisions:
-  FAULTING "by zero", xor %ecx, %ecx; mov $5, %eax; xor %edx, %edx; div %ecx
-  FAULTING "too large", mov $1, %ecx; mov $5, %eax; mov $1, %edx; div %ecx
-  FAULTING "by three", mov $3, %ecx; mov $100, %eax; xor %edx, %edx; div %ecx
+  FAULTING "by zero", "xor %ecx, %ecx; mov $5, %eax; xor %edx, %edx; div %ecx"
+  FAULTING "too large", "mov $1, %ecx; mov $5, %eax; mov $1, %edx; div %ecx"
+  FAULTING "by three", "mov $3, %ecx; mov $100, %eax; xor %edx, %edx; div %ecx"
   ret
 
 // A far return into the 32-bit segment and back.

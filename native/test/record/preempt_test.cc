@@ -42,9 +42,9 @@ Preemption difference(Machine& now, Machine& later) {
 }
 
 struct Scene {
-  Position stop;             // where the forced stop is recorded
-  Preemption forced;         // what it led to
-  CpuSnapshot after;         // of the machine that counted
+  Position stop;              // where the forced stop is recorded
+  Preemption forced;          // what it led to
+  CpuSnapshot after;          // of the machine that counted
   std::vector<Bytes> chunks;  // up to the stop, which they do not hold
 };
 
