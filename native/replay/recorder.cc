@@ -117,11 +117,9 @@ void Recorder::serve_entropy() {
   }
 }
 
-void Recorder::frame(std::uint64_t source, std::uint64_t seq, Bytes bytes) {
+bool Recorder::frame(std::uint64_t source, std::uint64_t seq, Bytes bytes) {
   const bool fits = bytes.size() >= frame_event_bytes_min && bytes.size() <= frame_event_bytes_max;
-  if (!fits || !machine_.network_up() || !frames_.add({source, seq, std::move(bytes)})) {
-    frame_results_.push_back({source, seq, false});
-  }
+  return fits && machine_.network_up() && frames_.add({source, seq, std::move(bytes)});
 }
 
 void Recorder::serve_frames() {
@@ -145,8 +143,8 @@ void Recorder::press_power_button() {
   add({machine_.position(), ControlEvent{ControlKind::power_button}});
 }
 
-// In parts that each fit into a chunk that the group can carry. Memory is already as the stretch left
-// it; the position is still that in front of it, at which all parts stand.
+// In parts that each fit into a chunk that the group can carry. Memory is already as the stretch
+// left it; the position is still that in front of it, at which all parts stand.
 void Recorder::record_preemption() {
   const Position at = machine_.position();
   const std::unique_ptr<Preemption> forced = machine_.take_preemption();

@@ -80,13 +80,13 @@ class Recorder {
   // or nothing when it was not new.
   std::optional<std::size_t> input(std::uint64_t source, std::uint64_t seq,
                                    std::span<const std::byte> bytes);
-  // An Ethernet frame for the guest: applied as soon as it has room. What became of frames is known
-  // from take_frame_results().
-  void frame(std::uint64_t source, std::uint64_t seq, Bytes bytes);
+  // An Ethernet frame for the guest: applied as soon as it has room. False: it was dropped at once;
+  // what became of the others is known from take_frame_results().
+  bool frame(std::uint64_t source, std::uint64_t seq, Bytes bytes);
   struct FrameResult {
     std::uint64_t source = 0;
     std::uint64_t seq = 0;
-    bool accepted = false;  // false: dropped, or not new
+    bool accepted = false;  // false: dropped later, or not new
   };
   std::vector<FrameResult> take_frame_results() { return std::exchange(frame_results_, {}); }
   void press_power_button();

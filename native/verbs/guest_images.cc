@@ -1,13 +1,16 @@
 #include "verbs/guest_images.h"
 
-#include <sys/random.h>
-
 #include <ctime>
 
-#include "machine/check.h"
+#include "replay/entropy_source.h"
 #include "replay/file.h"
 
 namespace node_mesh {
+namespace {
+
+void fill_random(std::span<std::uint8_t> into) { HostEntropy().fill(std::as_writable_bytes(into)); }
+
+}  // namespace
 
 std::expected<GuestImages, std::string> read_guest_images(const GuestOptions& options) {
   const auto cannot = [](const char* what, const std::filesystem::path& path,
@@ -41,8 +44,15 @@ MachineConfig new_config(const GuestOptions& options) {
   ::clock_gettime(CLOCK_REALTIME, &now);
   config.start_realtime_ns = static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000u +
                              static_cast<std::uint64_t>(now.tv_nsec);
-  const ssize_t got = ::getrandom(config.rng_seed.data(), config.rng_seed.size(), 0);
-  NM_CHECK(got == static_cast<ssize_t>(config.rng_seed.size()));
+  fill_random(config.rng_seed);
+  config.rng = options.rng;
+  if (options.network) {
+    NetworkConfig& network = config.network.emplace();
+    network.mtu = options.mtu;
+    fill_random(network.mac);
+    // An address of one card, given out by nobody.
+    network.mac[0] = static_cast<std::uint8_t>((network.mac[0] & ~1u) | 2u);
+  }
   config.initial_ns_per_step = 3ull << 31;  // about what the software CPU does
   return config;
 }

@@ -20,6 +20,9 @@ struct GuestOptions {
   std::filesystem::path initrd;  // empty: none
   std::string cmdline;
   std::uint64_t memory_mib = 256;
+  bool rng = false;
+  bool network = false;
+  std::uint16_t mtu = 1500;
   std::vector<std::string> disks;  // as parse_disk_option() reads them
 };
 

@@ -193,6 +193,7 @@ class RecordRun {
     stats.guest_ns = machine.guest_ns();
     stats.log_bytes = sink != nullptr ? sink->bytes() : 0;
     stats.totals = totals;
+    stats.frames = machine.frames_sent();
     stats.console_bytes = output_.bytes();
     stats.console_sha256 = output_.sha256();
     stats.digest = digest_summary(*recorder.last_digest());
@@ -235,6 +236,13 @@ void add_guest_options(CLI::App& verb, RecordOptions& options) {
   verb.add_option("--disk", options.guest.disks,
                   "a raw or qcow2 disk image, FILE[,ro][,size=N] (repeatable)")
       ->allow_extra_args(false);
+  verb.add_flag("--rng", options.guest.rng, "an entropy device (virtio)");
+  verb.add_flag(
+      "--net", options.guest.network,
+      "a network card (virtio); the frames that the guest sends are counted, not sent on");
+  verb.add_option("--mtu", options.guest.mtu, "of the network card")
+      ->check(CLI::Range(network_mtu_min, network_mtu_max))
+      ->capture_default_str();
   verb.add_option("--timeout", options.timeout_s, "end after so many seconds")
       ->check(CLI::Range(0.0, 1e9));
   verb.add_option("--engine", options.engine, "what runs the guest")

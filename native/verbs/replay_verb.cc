@@ -217,6 +217,7 @@ class ReplayRun final : Kickable {
     stats.guest_ns = machine.guest_ns();
     stats.log_bytes = reader.bytes();
     stats.totals = replayer.totals();
+    stats.frames = machine.frames_sent();
     stats.console_bytes = output_.bytes();
     stats.console_sha256 = output_.sha256();
     stats.digest = digest_summary(replayer.end() && status == exit_ok && replayer.last_digest()

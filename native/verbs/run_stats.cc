@@ -31,10 +31,14 @@ json json_of_divergence(const Divergence& divergence) {
 }
 
 json json_of_counters(const UserEngine::Counters& counters) {
-  return {{"stretches", counters.stretches},         {"entries", counters.entries},
-          {"faults", counters.faults},               {"traps", counters.traps},
-          {"kicks", counters.kicks},                 {"scanned_pages", counters.scanned_pages},
-          {"blocked_pages", counters.blocked_pages}, {"table_resets", counters.table_resets}};
+  return {{"stretches", counters.stretches},
+          {"entries", counters.entries},
+          {"faults", counters.faults},
+          {"traps", counters.traps},
+          {"kicks", counters.kicks},
+          {"scanned_pages", counters.scanned_pages},
+          {"blocked_pages", counters.blocked_pages},
+          {"table_resets", counters.table_resets}};
 }
 
 }  // namespace
@@ -72,6 +76,7 @@ std::expected<void, std::string> write_stats(const std::filesystem::path& path,
       {"guest_ns", stats.guest_ns},
       {"log_bytes", stats.log_bytes},
       {"events", events},
+      {"frames", stats.frames},
       {"console_bytes", stats.console_bytes},
       {"console_sha256", stats.console_sha256 ? json(hex_of(*stats.console_sha256)) : json()},
       {"digest", stats.digest ? json(hex(*stats.digest)) : json()},

@@ -21,6 +21,7 @@ struct RunStats {
   std::uint64_t guest_ns = 0;
   std::uint64_t log_bytes = 0;
   RunTotals totals;
+  std::uint64_t frames = 0;  // Ethernet frames that the guest sent
   std::uint64_t console_bytes = 0;
   std::optional<Sha256> console_sha256;
   std::optional<std::uint64_t> digest;  // of the final state

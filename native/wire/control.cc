@@ -121,8 +121,18 @@ std::expected<IncomingFrame, std::string> parse_input(Fields fields) {
   return fields.done(std::move(input));
 }
 
+std::expected<IncomingFrame, std::string> parse_network(Fields fields) {
+  NetworkFrame frame;
+  frame.source = fields.number("source");
+  frame.seq = fields.number("seq", counter_max);
+  frame.bytes = fields.bytes("data", frame_event_bytes_max);
+  return fields.done(std::move(frame));
+}
+
 std::expected<IncomingFrame, std::string> parse_action(Fields fields) {
-  if (fields.text("action", 16) != "stop") fields.fail("action", "not stop");
+  const std::string action = fields.text("action", 16);
+  if (action == "power_button") return fields.done(PowerButtonFrame());
+  if (action != "stop") fields.fail("action", "not stop or power_button");
   return fields.done(StopFrame());
 }
 
@@ -135,6 +145,7 @@ std::expected<IncomingFrame, std::string> parse_kind(const std::string& kind, Fi
   if (kind == "start") return parse_start(std::move(fields));
   if (kind == "go_live") return fields.done(GoLiveFrame());
   if (kind == "input") return parse_input(std::move(fields));
+  if (kind == "frame") return parse_network(std::move(fields));
   if (kind == "control") return parse_action(std::move(fields));
   if (kind == "committed") return parse_committed(std::move(fields));
   if (kind == "stats") return fields.done(StatsFrame());
@@ -146,7 +157,7 @@ std::expected<IncomingFrame, std::string> parse_kind(const std::string& kind, Fi
 
 std::expected<IncomingFrame, std::string> parse_frame(Frame frame) {
   if (frame.type == FrameType::chunk) return ChunkFrame{std::move(frame.payload)};
-  if (frame.type == FrameType::output) return std::unexpected("an output frame from the node");
+  if (frame.type != FrameType::control) return std::unexpected("an output frame from the node");
   auto map = read_cbor(frame.payload);
   if (!map) return std::unexpected("a control frame: " + map.error());
   if (!map->is_object() || !map->contains("kind") || !map->at("kind").is_string()) {

@@ -5,7 +5,8 @@
 //          disks: [path] or missing}                     ready {engine, engine_why}
 //   go_live {}
 //   input {source, seq, data}                            live {steps, user_steps, chunk}
-//   control {action: "stop"}                             progress {steps, guest_ns, chunk,
+//   frame {source, seq, data}                            frame_applied {source, seq, accepted}
+//   control {action: "stop" | "power_button"}            progress {steps, guest_ns, chunk,
 //   committed {chunk}                                              console_bytes,
 //   uncommitted_bytes, stats {}                                                       idle}
 //   shutdown {}                                          input_applied {source, seq, accepted}
@@ -49,7 +50,13 @@ struct InputFrame {
   std::uint64_t seq = 0;
   Bytes bytes;
 };
+struct NetworkFrame {
+  std::uint64_t source = 0;
+  std::uint64_t seq = 0;
+  Bytes bytes;
+};
 struct StopFrame {};
+struct PowerButtonFrame {};
 struct CommittedFrame {
   std::uint64_t chunk = 0;
 };
@@ -59,8 +66,9 @@ struct ChunkFrame {
   Bytes bytes;
 };
 
-using IncomingFrame = std::variant<StartFrame, GoLiveFrame, InputFrame, StopFrame, CommittedFrame,
-                                   StatsFrame, ShutdownFrame, ChunkFrame>;
+using IncomingFrame =
+    std::variant<StartFrame, GoLiveFrame, InputFrame, NetworkFrame, StopFrame, PowerButtonFrame,
+                 CommittedFrame, StatsFrame, ShutdownFrame, ChunkFrame>;
 
 // Errors say what is wrong with the frame.
 std::expected<IncomingFrame, std::string> parse_frame(Frame frame);

@@ -17,6 +17,8 @@ std::size_t payload_bytes_max(std::uint8_t type) {
       return chunk_bytes_max;
     case FrameType::output:
       return frame_bytes_max - 1;
+    case FrameType::network:
+      return 8 + frame_event_bytes_max;
   }
   return 0;
 }
@@ -39,6 +41,13 @@ Bytes encode_output_frame(std::uint64_t offset, std::span<const std::byte> bytes
   return encode_frame(FrameType::output, out.view());
 }
 
+Bytes encode_network_frame(std::uint64_t number, std::span<const std::byte> frame) {
+  ByteWriter out;
+  out.u64(number);
+  out.bytes(frame);
+  return encode_frame(FrameType::network, out.view());
+}
+
 std::expected<std::optional<Frame>, std::string> FrameReader::next() {
   const auto rest = std::span<const std::byte>(buffer_).subspan(start_);
   if (rest.size() < length_bytes + 1) return std::optional<Frame>();
@@ -48,7 +57,7 @@ std::expected<std::optional<Frame>, std::string> FrameReader::next() {
     return std::unexpected("a frame of " + std::to_string(length) + " bytes");
   }
   const std::uint8_t type = in.u8("frame.type");
-  if (type > static_cast<std::uint8_t>(FrameType::output)) {
+  if (type > static_cast<std::uint8_t>(FrameType::network)) {
     return std::unexpected("a frame of unknown type " + std::to_string(type));
   }
   if (length - 1 > payload_bytes_max(type)) {

@@ -4,7 +4,8 @@
 //
 //   u32le  length of the rest, 1..frame_bytes_max
 //   u8     type: 0 control (a CBOR map with "kind", see control.h), 1 chunk (as in the log),
-//          2 console output: u64le offset of its first byte since power on, then the bytes
+//          2 console output: u64le offset of its first byte since power on, then the bytes,
+//          3 an Ethernet frame that the guest sent: u64le its number since power on, the frame
 #pragma once
 
 #include <cstdint>
@@ -20,7 +21,7 @@ namespace node_mesh {
 inline constexpr std::size_t frame_bytes_max = 8 << 20;
 inline constexpr std::size_t control_bytes_max = 256 << 10;  // an input of 64 KiB fits well
 
-enum class FrameType : std::uint8_t { control = 0, chunk = 1, output = 2 };
+enum class FrameType : std::uint8_t { control = 0, chunk = 1, output = 2, network = 3 };
 
 struct Frame {
   FrameType type = FrameType::control;
@@ -29,6 +30,7 @@ struct Frame {
 
 Bytes encode_frame(FrameType type, std::span<const std::byte> payload);
 Bytes encode_output_frame(std::uint64_t offset, std::span<const std::byte> bytes);
+Bytes encode_network_frame(std::uint64_t number, std::span<const std::byte> frame);
 
 // Cuts a stream of bytes into frames.
 class FrameReader {

@@ -18,6 +18,7 @@ constexpr std::uint64_t image_bytes_max = 3ull << 30;
 constexpr std::uint64_t wait_ns_max = 1'000'000'000;
 constexpr std::uint64_t drain_ns_max = 2'000'000'000;  // for last words to a slow node
 constexpr std::size_t output_frame_bytes = 1 << 20;
+constexpr std::size_t frames_bytes_high = 1 << 20;
 
 // A follower elsewhere waits for these chunks, and a person for the output behind them.
 constexpr RecorderOptions live_options{
@@ -67,6 +68,7 @@ Session::Outcome Session::on(StartFrame& start) {
   auto engine = give_engine(*machine_, start.engine);
   if (!engine) return std::unexpected(engine.error());
   engine_ = std::move(*engine);
+  machine_->set_network_sink(this);
   initial_ns_per_step_ = start.config.initial_ns_per_step;
   digest_.emplace(machine_->memory().page_count());
   replayer_.emplace(*machine_, *digest_, true);
@@ -170,6 +172,25 @@ Session::Outcome Session::on(const InputFrame& input) {
     recorder_->flush();
     send_what_waited();
   }
+  return {};
+}
+
+Session::Outcome Session::on(NetworkFrame& frame) {
+  if (state_ == State::ended || state_ == State::diverged) return {};
+  if (state_ != State::live) return std::unexpected("Cannot take a frame: this copy is not live");
+  if (!recorder_->frame(frame.source, frame.seq, std::move(frame.bytes))) {
+    send_control("frame_applied",
+                 {{"source", frame.source}, {"seq", frame.seq}, {"accepted", false}});
+  }
+  return {};
+}
+
+Session::Outcome Session::on(const PowerButtonFrame&) {
+  if (state_ == State::ended || state_ == State::diverged) return {};
+  if (state_ != State::live) {
+    return std::unexpected("Cannot press the power button: this copy is not live");
+  }
+  recorder_->press_power_button();
   return {};
 }
 
@@ -292,6 +313,31 @@ void Session::send_what_waited() {
                  {{"source", input.source}, {"seq", input.seq}, {"accepted", input.accepted}});
   }
   applied_.clear();
+  send_frames();
+  for (const Recorder::FrameResult& result : frame_results_) {
+    send_control("frame_applied",
+                 {{"source", result.source}, {"seq", result.seq}, {"accepted", result.accepted}});
+  }
+  frame_results_.clear();
+}
+
+void Session::send_frames() {
+  for (Bytes& frame : frames_)
+    channel_.send(std::move(frame));
+  frames_.clear();
+  frames_bytes_ = 0;
+}
+
+void Session::network_output(std::uint64_t number, std::span<const std::byte> frame) {
+  frames_.push_back(encode_network_frame(number, frame));
+  frames_bytes_ += frame.size();
+  if (frames_bytes_ < frames_bytes_high) return;
+  // A live copy closes its chunk, behind which they go; one that follows has it already.
+  if (recorder_) {
+    recorder_->kick();
+  } else {
+    send_frames();
+  }
 }
 
 void Session::send_progress(bool at_once) {
@@ -324,12 +370,16 @@ void Session::chunk(std::uint64_t number, Bytes bytes) {
   uncommitted_.push_back({number, bytes.size(), clock_.now_ns()});
   uncommitted_bytes_ += bytes.size();
   channel_.send(encode_frame(FrameType::chunk, bytes));
+  const auto results = recorder_->take_frame_results();
+  frame_results_.insert(frame_results_.end(), results.begin(), results.end());
   send_what_waited();
 }
 
 void Session::replayed(const Event& event) {
   if (const auto* input = std::get_if<InputEvent>(&event.body)) {
     applied_.push_back({input->source, input->seq, input->bytes.size()});
+  } else if (const auto* frame = std::get_if<FrameEvent>(&event.body)) {
+    frame_results_.push_back({frame->source, frame->seq, true});
   }
 }
 

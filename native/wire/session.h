@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "devices/virtio_net/virtio_net.h"
 #include "kvm/engine_choice.h"
 #include "replay/recorder.h"
 #include "replay/replayer.h"
@@ -27,7 +28,7 @@ inline constexpr std::uint64_t uncommitted_bytes_max = 4 << 20;
 inline constexpr std::uint64_t uncommitted_ns_max = 1'000'000'000;
 inline constexpr std::uint64_t progress_interval_ns = 1'000'000'000;
 
-class Session final : ConsoleSink, ChunkSink, Replayer::Observer {
+class Session final : ConsoleSink, NetworkSink, ChunkSink, Replayer::Observer {
  public:
   Session(Channel& channel, HostClock& clock) : channel_(channel), clock_(clock) {}
   ~Session() override;
@@ -45,7 +46,9 @@ class Session final : ConsoleSink, ChunkSink, Replayer::Observer {
   Outcome on(ChunkFrame& frame);
   Outcome on(const GoLiveFrame& frame);
   Outcome on(const InputFrame& frame);
+  Outcome on(NetworkFrame& frame);
   Outcome on(const StopFrame& frame);
+  Outcome on(const PowerButtonFrame& frame);
   Outcome on(const CommittedFrame& frame);
   Outcome on(const StatsFrame& frame);
   Outcome on(const ShutdownFrame& frame);
@@ -61,6 +64,8 @@ class Session final : ConsoleSink, ChunkSink, Replayer::Observer {
   std::uint64_t next_chunk() const;
 
   void console_output(std::uint64_t offset, std::span<const std::byte> bytes) override;
+  void network_output(std::uint64_t number, std::span<const std::byte> frame) override;
+  void send_frames();
   void chunk(std::uint64_t number, Bytes bytes) override;
   void replayed(const Event& event) override;
 
@@ -90,7 +95,10 @@ class Session final : ConsoleSink, ChunkSink, Replayer::Observer {
 
   Bytes output_;  // since the last chunk
   std::uint64_t output_offset_ = 0;
+  std::vector<Bytes> frames_;  // encoded, since the last chunk
+  std::size_t frames_bytes_ = 0;
   std::vector<AppliedInput> applied_;
+  std::vector<Recorder::FrameResult> frame_results_;
   std::deque<Uncommitted> uncommitted_;
   std::uint64_t uncommitted_bytes_ = 0;
   bool idle_ = false;
