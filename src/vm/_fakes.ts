@@ -31,7 +31,7 @@ export function fakeSpec(members: readonly Member[]): VmSpec {
 
 /** A chunk without events, whose number is all that a supervisor looks at. */
 export function fakeChunk(number: number): Buffer {
-  const body = Buffer.from([1, 0, number, 0, 0, 0, 0, 0, 0, 0]);
+  const body = Buffer.from([2, 0, number, 0, 0, 0, 0, 0, 0, 0, 0]);
   const chunk = Buffer.alloc(body.length + 4);
   body.copy(chunk);
   chunk.writeUInt32LE(crc32c(body), body.length);

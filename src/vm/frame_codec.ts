@@ -4,6 +4,7 @@
  * other end runs a hostile guest, so each frame is bounded before a byte of it is kept.
  */
 import { Encoder } from "cbor-x";
+import { logLimits } from "../log/log_schema.ts";
 
 /** Larger than any chunk (64 KiB and one event) or output frame; a larger one is a fault. */
 export const frameBytesMax = 8 * 1024 * 1024;
@@ -11,9 +12,9 @@ export const frameBytesMax = 8 * 1024 * 1024;
 const lengthBytes = 4;
 const headBytes = lengthBytes + 1;
 
-export type FrameKind = "control" | "chunk" | "output";
+export type FrameKind = "control" | "chunk" | "output" | "network";
 
-const kindOfType: readonly FrameKind[] = ["control", "chunk", "output"];
+const kindOfType: readonly FrameKind[] = ["control", "chunk", "output", "network"];
 
 export interface Frame {
   readonly kind: FrameKind;
@@ -85,6 +86,24 @@ export function decodeOutput(payload: Buffer): { readonly offset: number; readon
     throw new FrameError("an output frame has an impossible offset");
   }
   return { offset: Number(offset), bytes: payload.subarray(8) };
+}
+
+/** Number since power on and bytes of an Ethernet frame that the guest sent. */
+export function decodeNetwork(payload: Buffer): {
+  readonly number: number;
+  readonly bytes: Buffer;
+} {
+  if (payload.length < 8 + logLimits.frameBytesMin) {
+    throw new FrameError("a network frame is too short");
+  }
+  if (payload.length > 8 + logLimits.frameBytesMax) {
+    throw new FrameError("a network frame is too long");
+  }
+  const number = payload.readBigUInt64LE(0);
+  if (number >= BigInt(Number.MAX_SAFE_INTEGER)) {
+    throw new FrameError("a network frame has an impossible number");
+  }
+  return { number: Number(number), bytes: payload.subarray(8) };
 }
 
 /** Cuts a byte stream into frames, whatever pieces it comes in. */

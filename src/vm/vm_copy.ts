@@ -5,6 +5,8 @@
  * makes a new one. Knows nothing of elections.
  */
 import type { ConsoleHub } from "./console_hub.ts";
+import type { FrameHub } from "./frame_hub.ts";
+import { FramesInFlight } from "./frames_in_flight.ts";
 import type { InputLedger } from "./input_ledger.ts";
 import { OutputGate } from "./output_gate.ts";
 import type { EndReason, VmmMessage, VmmMessageOf, VmmStart } from "./vmm_messages.ts";
@@ -31,12 +33,14 @@ export interface CopyEvents {
 export interface CopyOptions {
   readonly factory: VmmFactory;
   readonly hub: ConsoleHub;
+  readonly frames: FrameHub;
   readonly ledger: InputLedger;
   readonly events: CopyEvents;
 }
 
 type Held =
   | { readonly kind: "output"; readonly offset: number; readonly bytes: Buffer }
+  | { readonly kind: "frame"; readonly number: number; readonly bytes: Buffer }
   | { readonly kind: "ended"; readonly end: CopyEnd };
 
 export interface CopyProgress {
@@ -48,6 +52,8 @@ export interface CopyProgress {
 
 export class VmCopy {
   readonly #hub: ConsoleHub;
+  readonly #frames: FrameHub;
+  readonly #framesInFlight = new FramesInFlight();
   readonly #ledger: InputLedger;
   readonly #events: CopyEvents;
   readonly #vmm: Vmm;
@@ -63,13 +69,15 @@ export class VmCopy {
 
   constructor(start: Promise<VmmStart>, options: CopyOptions) {
     this.#hub = options.hub;
+    this.#frames = options.frames;
     this.#ledger = options.ledger;
     this.#events = options.events;
     this.#gate = new OutputGate((held) => this.#pass(held));
     this.#vmm = options.factory({
       onMessage: (message) => this.#message(message),
       onChunk: (chunk) => this.#recorded(chunk),
-      onOutput: (output) => this.#output(output),
+      onOutput: (output) => this.#output({ kind: "output", ...output }),
+      onFrame: (frame) => this.#output({ kind: "frame", ...frame }),
       onExit: (why) => {
         if (why !== null) this.#die(why);
       },
@@ -130,6 +138,19 @@ export class VmCopy {
     this.#vmm.send({ kind: "input", source: BigInt(source), seq: BigInt(seq), data });
   }
 
+  /** An Ethernet frame for the guest; resolves to whether it took it. */
+  async sendFrame(frame: { source: number; seq: number; data: Uint8Array }): Promise<boolean> {
+    const { source, seq, data } = frame;
+    const result = this.#framesInFlight.add(source, seq);
+    if (result === null) return false;
+    this.#vmm.send({ kind: "frame", source: BigInt(source), seq: BigInt(seq), data });
+    return await result;
+  }
+
+  pressPowerButton(): void {
+    this.#vmm.send({ kind: "control", action: "power_button" });
+  }
+
   stopGuest(): void {
     this.#vmm.send({ kind: "control", action: "stop" });
   }
@@ -147,6 +168,7 @@ export class VmCopy {
     if (this.#phase !== "ended") this.#setPhase("dead");
     this.#stop.abort();
     this.#unwatch();
+    this.#framesInFlight.reset();
     await this.#vmm.kill();
   }
 
@@ -182,6 +204,9 @@ export class VmCopy {
         this.#ledger.applied({ ...message, chunkCount }, this.#gate.committedCount);
         return;
       }
+      case "frame_applied":
+        this.#framesInFlight.applied(message);
+        return;
       case "ended": {
         const end = { reason: message.reason, report: message.report ?? null };
         if (this.#phase === "live") this.#gate.hold({ kind: "ended", end });
@@ -216,18 +241,23 @@ export class VmCopy {
   }
 
   /** What a copy says while it replays is committed already; live, it waits in the gate. */
-  #output(output: { readonly offset: number; readonly bytes: Buffer }): void {
+  #output(output: Held): void {
     this.#unwatch();
-    if (this.#phase === "live") this.#gate.hold({ kind: "output", ...output });
-    else if (this.#phase !== "dead") this.#pass({ kind: "output", ...output });
+    if (this.#phase === "live") this.#gate.hold(output);
+    else if (this.#phase !== "dead") this.#pass(output);
   }
 
   #pass(held: Held): void {
     if (held.kind === "ended") {
       this.#end = held.end;
       this.#hub.close();
+      this.#frames.close();
       this.#setPhase("ended");
       void this.kill();
+      return;
+    }
+    if (held.kind === "frame") {
+      this.#frames.append(held.number, held.bytes);
       return;
     }
     try {

@@ -8,6 +8,7 @@
 import type { Entry, Group, GroupHandler, Member, RoleState } from "../../mesh/mod.ts";
 import { decodeChunkHead } from "../log/log_schema.ts";
 import { ConsoleHub } from "./console_hub.ts";
+import { FrameHub } from "./frame_hub.ts";
 import { InputLedger } from "./input_ledger.ts";
 import { type CopyEnd, type CopyPhase, VmCopy } from "./vm_copy.ts";
 import { type CopyStatus, decodeEntry, encodeEntry, type VmState } from "./vm_entries.ts";
@@ -56,6 +57,8 @@ export interface SupervisorOptions {
 export class VmSupervisor implements GroupHandler {
   readonly spec: VmSpec;
   readonly hub = new ConsoleHub();
+  /** Committed Ethernet frames of the guest, by number. */
+  readonly frames = new FrameHub();
   readonly #options: SupervisorOptions;
   readonly #me: Member;
   readonly #ledger = new InputLedger();
@@ -177,7 +180,24 @@ export class VmSupervisor implements GroupHandler {
     await this.#ledger.wait(message.source, { seq: message.seq, signal: options.signal });
   }
 
-  /** Presses the power button for good: recorded, and so every copy ends. */
+  /**
+   * An Ethernet frame for the guest; resolves to whether it took it, which it does at most once for
+   * a number of a source. Frames have sources of their own, apart from those of console input.
+   */
+  async sendFrame(frame: {
+    readonly source: number;
+    readonly seq: number;
+    readonly data: Uint8Array;
+  }): Promise<boolean> {
+    return await this.#livingCopy().sendFrame(frame);
+  }
+
+  /** Asks the guest to switch itself off. Recorded; what it does about it is its own affair. */
+  pressPowerButton(): void {
+    this.#livingCopy().pressPowerButton();
+  }
+
+  /** Takes the power away: recorded, and so every copy ends. */
   stopGuest(): void {
     this.#livingCopy().stopGuest();
   }
@@ -240,6 +260,7 @@ export class VmSupervisor implements GroupHandler {
       this.#removed = true;
       this.#dropCopy();
       this.hub.close();
+      this.frames.close();
       this.#options.onRemoved();
       return;
     }
@@ -294,6 +315,7 @@ export class VmSupervisor implements GroupHandler {
     this.#copy = new VmCopy(this.#startMessage(), {
       factory: this.#options.factory,
       hub: this.hub,
+      frames: this.frames,
       ledger: this.#ledger,
       events: {
         onRecorded: (chunk) => current(() => this.#recorded(chunk)),

@@ -33,6 +33,12 @@ const schemas = {
     idle: Type.Optional(Type.Boolean()),
   }),
   input_applied: Type.Object({ kind: Type.Literal("input_applied"), source: count, seq: count }),
+  frame_applied: Type.Object({
+    kind: Type.Literal("frame_applied"),
+    source: count,
+    seq: count,
+    accepted: Type.Boolean(),
+  }),
   stats: Type.Object({ kind: Type.Literal("stats") }),
   ended: Type.Object({
     kind: Type.Literal("ended"),

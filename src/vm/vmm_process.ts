@@ -6,7 +6,13 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import type { Socket } from "node:net";
-import { decodeOutput, encodeControl, encodeFrame, FrameDecoder } from "./frame_codec.ts";
+import {
+  decodeNetwork,
+  decodeOutput,
+  encodeControl,
+  encodeFrame,
+  FrameDecoder,
+} from "./frame_codec.ts";
 import { parseVmmMessage, type VmmMessage, type VmmStart, wireVersion } from "./vmm_messages.ts";
 
 /** From the start of the process to its first frame. */
@@ -20,6 +26,8 @@ export interface VmmHandlers {
   onMessage(message: VmmMessage): void;
   onChunk(chunk: Buffer): void;
   onOutput(output: { readonly offset: number; readonly bytes: Buffer }): void;
+  /** An Ethernet frame that the guest sent. */
+  onFrame(frame: { readonly number: number; readonly bytes: Buffer }): void;
   /** `why` is null when the end was asked for. */
   onExit(why: string | null): void;
 }
@@ -158,6 +166,7 @@ export class VmmProcess implements Vmm {
         if (this.#asked) return;
         if (frame.kind === "chunk") this.#handlers.onChunk(frame.payload);
         else if (frame.kind === "output") this.#handlers.onOutput(decodeOutput(frame.payload));
+        else if (frame.kind === "network") this.#handlers.onFrame(decodeNetwork(frame.payload));
         else this.#message(parseVmmMessage(frame.payload));
       }
     } catch (error) {

@@ -71,7 +71,8 @@ TEST_CASE("lengths and types that cannot be are refused before they are waited f
   CHECK(refused(0, 0));
   CHECK(refused(frame_bytes_max + 1, 2));
   CHECK(refused(UINT32_MAX, 0));
-  CHECK(refused(10, 3));
+  CHECK(refused(10, 4));
+  CHECK(refused(static_cast<std::uint32_t>(frame_event_bytes_max) + 10, 3));
   CHECK(refused(control_bytes_max + 2, 0));
   CHECK(refused(static_cast<std::uint32_t>(chunk_bytes_max) + 2, 1));
   CHECK(!refused(static_cast<std::uint32_t>(chunk_bytes_max) + 1, 1));
