@@ -10,19 +10,17 @@
 // synced, renamed), the directory synced. Removing goes the other way: manifests before packs.
 //
 //   The writer died, or power failed,   what is there            what it means
-//   while packs were written            .new-* or whole packs    ignored; removed by the next writer
-//   before the manifest's rename        whole packs, .new-*      the same
-//   after it                            all of it                a checkpoint
-//   while old ones were removed         packs of no manifest     removed by the next writer
-//   A file that is there and whose content does not hash to its name was damaged afterwards: every
-//   reader refuses it, naming it, and an older checkpoint is as good as it ever was.
+//   while packs were written            .new-* or whole packs    ignored; removed by the next
+//   writer before the manifest's rename        whole packs, .new-*      the same after it all of it
+//   a checkpoint while old ones were removed         packs of no manifest     removed by the next
+//   writer A file that is there and whose content does not hash to its name was damaged afterwards:
+//   every reader refuses it, naming it, and an older checkpoint is as good as it ever was.
 //
 // Integers of fixed width are little-endian; `varint` is as in byte_codec.h. All of it is read as
 // if an enemy had written it.
 //
-// PACK, at most pack_bytes_max:
+// PACK, of 1..4096 pages, at most pack_bytes_max:
 //   8 bytes  "NMPACK", u8 version 1, "\n"
-//   u32      page count 1..16,384
 //   blocks   u32 length; a zstd frame of that many bytes: 64 pages of 4096 bytes, in the last block
 //            those that are left
 //
@@ -45,10 +43,11 @@
 //                              (gfn before it + 1; the first: less 0), u64 its hash at that digest
 //   disks           list of {name: text, base: 32 bytes, layers: list of 32 bytes}: immutable
 //                   layers, oldest first; their files are the disks' own. Empty: no disks.
-//   packs           bytes      44 each: sha256, u64 length of the file, u32 page count
-//   runs            bytes      pages by rising gfn: varint gfn less (the end of the run before it),
-//                              varint count 1.., varint pack, varint index of the first in its pack.
-//                              Pages in no run are zero. Several pages may lie at one place.
+//   packs           bytes      44 each, at most 8192: sha256, u64 length of the file, u32 page
+//   count runs            bytes      pages by rising gfn: varint gfn less (the end of the run
+//   before it),
+//                              varint count 1.., varint pack, varint index of the first in its
+//                              pack. Pages in no run are zero. Several pages may lie at one place.
 #pragma once
 
 #include <cstddef>
@@ -60,12 +59,11 @@ namespace node_mesh {
 inline constexpr unsigned checkpoint_format = 1;
 inline constexpr std::uint64_t manifest_bytes_max = 256ull << 20;
 inline constexpr std::string_view pack_magic("NMPACK\x01\n", 8);
-inline constexpr std::size_t pack_head_bytes = 8 + 4;
-inline constexpr std::uint32_t pack_pages_max = 16'384;  // 64 MiB before compression
+inline constexpr std::uint32_t pack_pages_max = 4096;  // 16 MiB before compression
 inline constexpr std::uint32_t block_pages = 64;
 inline constexpr std::size_t pack_entry_bytes = 32 + 8 + 4;
-inline constexpr std::size_t packs_max = 4096;
-inline constexpr std::uint64_t pack_bytes_max = 72ull << 20;  // zstd never grows data by more
+inline constexpr std::size_t packs_max = 8192;                // 64 GiB need half of them
+inline constexpr std::uint64_t pack_bytes_max = 18ull << 20;  // zstd grows no data by more
 inline constexpr std::string_view manifest_suffix = ".checkpoint";
 inline constexpr std::string_view pack_suffix = ".pack";
 inline constexpr std::string_view unfinished_prefix = ".new-";

@@ -32,19 +32,22 @@ GuestMemory::GuestMemory(std::byte* base, std::uint64_t size_bytes)
     : base_(base),
       size_bytes_(size_bytes),
       dirty_(size_bytes / page_bytes, std::uint8_t{0}),
-      taken_(size_bytes / page_bytes, std::uint8_t{0}) {}
+      for_digest_(size_bytes / page_bytes, std::uint8_t{0}),
+      for_checkpoint_(size_bytes / page_bytes, std::uint8_t{0}) {}
 
 GuestMemory::GuestMemory(GuestMemory&& other) noexcept
     : base_(std::exchange(other.base_, nullptr)),
       size_bytes_(std::exchange(other.size_bytes_, 0)),
       dirty_(std::move(other.dirty_)),
-      taken_(std::move(other.taken_)) {}
+      for_digest_(std::move(other.for_digest_)),
+      for_checkpoint_(std::move(other.for_checkpoint_)) {}
 
 GuestMemory& GuestMemory::operator=(GuestMemory&& other) noexcept {
   std::swap(base_, other.base_);
   std::swap(size_bytes_, other.size_bytes_);
   std::swap(dirty_, other.dirty_);
-  std::swap(taken_, other.taken_);
+  std::swap(for_digest_, other.for_digest_);
+  std::swap(for_checkpoint_, other.for_checkpoint_);
   return *this;
 }
 
@@ -76,18 +79,34 @@ std::vector<std::uint64_t> GuestMemory::take_dirty_pages() {
     const std::size_t last = std::min(first + 64, dirty_.size());
     std::uint8_t any = 0;
     for (std::size_t gfn = first; gfn < last; ++gfn)
-      any |= dirty_[gfn];
+      any |= static_cast<std::uint8_t>(dirty_[gfn] | for_digest_[gfn]);
     if (any == 0) continue;
     for (std::size_t gfn = first; gfn < last; ++gfn) {
-      if (dirty_[gfn] == 0) continue;
+      if (!dirty_for_digest(gfn)) continue;
       pages.push_back(gfn);
+      for_checkpoint_[gfn] |= dirty_[gfn];
       dirty_[gfn] = 0;
-      taken_[gfn] = 1;
+      for_digest_[gfn] = 0;
     }
   }
   return pages;
 }
 
-void GuestMemory::begin_checkpoint_set() { std::ranges::fill(taken_, std::uint8_t{0}); }
+std::vector<std::uint8_t> GuestMemory::take_checkpoint_set() {
+  if (dirty_source_) dirty_source_();
+  std::vector<std::uint8_t> set(dirty_.size());
+  std::swap(set, for_checkpoint_);
+  for (std::size_t gfn = 0; gfn < set.size(); ++gfn) {
+    set[gfn] |= dirty_[gfn];
+    for_digest_[gfn] |= dirty_[gfn];
+    dirty_[gfn] = 0;
+  }
+  return set;
+}
+
+void GuestMemory::return_checkpoint_set(const std::vector<std::uint8_t>& set) {
+  for (std::size_t gfn = 0; gfn < set.size(); ++gfn)
+    for_checkpoint_[gfn] |= set[gfn];
+}
 
 }  // namespace node_mesh

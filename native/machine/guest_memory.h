@@ -43,19 +43,23 @@ class GuestMemory {
   bool read(std::uint64_t gpa, std::span<std::byte> into) const;
   bool write(std::uint64_t gpa, std::span<const std::byte> from);
 
-  // Dirty tracking: one byte a page, non-zero = written since take_dirty_pages().
+  // Dirty tracking: one byte a page, non-zero = written since either of the two sets below was
+  // taken. Whoever takes a set tells the CPU to forget its writable pages.
   std::uint8_t* dirty_bytes() { return dirty_.data(); }
   void mark_dirty(std::uint64_t gfn) { dirty_[gfn] = 1; }
-  // Asked before the dirty pages are taken: somebody knows of more and marks them.
+  // Asked before dirty pages are taken: somebody knows of more and marks them.
   void set_dirty_source(std::function<void()> source) { dirty_source_ = std::move(source); }
-  std::vector<std::uint64_t> take_dirty_pages();
 
-  // A second set that lives longer, for checkpoints: pages written since it was begun. It may name
-  // pages that were not, never leaves out one that was.
-  bool written_since_checkpoint(std::uint64_t gfn) const {
-    return (dirty_[gfn] | taken_[gfn]) != 0;
-  }
-  void begin_checkpoint_set();
+  // For digests: pages written since they were last taken.
+  std::vector<std::uint64_t> take_dirty_pages();
+  bool dirty_for_digest(std::uint64_t gfn) const { return (dirty_[gfn] | for_digest_[gfn]) != 0; }
+  void mark_for_digest(std::uint64_t gfn) { for_digest_[gfn] = 1; }
+
+  // For checkpoints: a byte a page, non-zero = written since the set was last taken; at first,
+  // since it was all zeros.
+  std::vector<std::uint8_t> take_checkpoint_set();
+  // What was made of it came to nothing.
+  void return_checkpoint_set(const std::vector<std::uint8_t>& set);
 
  private:
   GuestMemory(std::byte* base, std::uint64_t size_bytes);
@@ -63,7 +67,8 @@ class GuestMemory {
   std::uint64_t size_bytes_ = 0;
   std::vector<std::uint8_t> dirty_;
   std::function<void()> dirty_source_;
-  std::vector<std::uint8_t> taken_;  // was dirty, and taken, since the checkpoint set was begun
+  // What was taken out of `dirty_` for one of the sets and belongs to the other too.
+  std::vector<std::uint8_t> for_digest_, for_checkpoint_;
 };
 
 }  // namespace node_mesh

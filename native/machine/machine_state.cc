@@ -61,11 +61,10 @@ void visit_cpu(Visitor& visit, CpuSnapshot& cpu) {
     visit.value(table->base);
     visit.value(table->limit);
   }
-  for (auto* field : {&cpu.cr0,          &cpu.cr2,         &cpu.cr3,   &cpu.cr4,
-                      &cpu.cr8,          &cpu.efer,        &cpu.star,  &cpu.lstar,
-                      &cpu.cstar,        &cpu.sfmask,      &cpu.kernel_gs_base,
-                      &cpu.tsc_offset,   &cpu.tsc_aux,     &cpu.pat,   &cpu.misc_enable,
-                      &cpu.sysenter_cs,  &cpu.sysenter_esp, &cpu.sysenter_eip}) {
+  for (auto* field :
+       {&cpu.cr0, &cpu.cr2, &cpu.cr3, &cpu.cr4, &cpu.cr8, &cpu.efer, &cpu.star, &cpu.lstar,
+        &cpu.cstar, &cpu.sfmask, &cpu.kernel_gs_base, &cpu.tsc_offset, &cpu.tsc_aux, &cpu.pat,
+        &cpu.misc_enable, &cpu.sysenter_cs, &cpu.sysenter_esp, &cpu.sysenter_eip}) {
     visit.value(*field);
   }
   for (auto& dr : cpu.dr)

@@ -13,17 +13,6 @@
 namespace node_mesh {
 namespace {
 
-// Never 0 for a page that is not all zeros, so that 0 can stand for one that is.
-std::uint64_t page_hash(const std::byte* page, std::uint64_t gfn) {
-  std::uint64_t first = 0;
-  std::memcpy(&first, page, sizeof first);
-  if (first == 0 && std::memcmp(page, page + sizeof first, page_bytes - sizeof first) == 0) {
-    return 0;
-  }
-  const std::uint64_t hash = XXH3_64bits_withSeed(page, page_bytes, gfn);
-  return hash == 0 ? 1 : hash;
-}
-
 void fill_buckets(DigestEvent& digest, const std::vector<PageHash>& changed) {
   for (const PageHash& page : changed) {
     digest.buckets[page.gfn % digest_bucket_count] += page.hash;
@@ -65,6 +54,16 @@ std::vector<std::uint64_t> differing_pages(const DigestEvent& recorded, const Di
 
 }  // namespace
 
+std::uint64_t hash_of_page(const std::byte* page, std::uint64_t gfn) {
+  std::uint64_t first = 0;
+  std::memcpy(&first, page, sizeof first);
+  if (first == 0 && std::memcmp(page, page + sizeof first, page_bytes - sizeof first) == 0) {
+    return 0;
+  }
+  const std::uint64_t hash = XXH3_64bits_withSeed(page, page_bytes, gfn);
+  return hash == 0 ? 1 : hash;
+}
+
 void StateDigest::Free::operator()(void* memory) const { std::free(memory); }
 
 StateDigest::StateDigest(std::uint64_t page_count)
@@ -78,7 +77,7 @@ DigestEvent StateDigest::take(Machine& machine) {
   machine.after_dirty_pages_taken();
   changed_.clear();
   for (const std::uint64_t gfn : dirty) {
-    const std::uint64_t hash = page_hash(memory.base() + gfn * page_bytes, gfn);
+    const std::uint64_t hash = hash_of_page(memory.base() + gfn * page_bytes, gfn);
     if (hash == hashes_[gfn]) continue;
     sum_ += hash - hashes_[gfn];
     hashes_[gfn] = hash;

@@ -21,6 +21,14 @@ class StateDigest {
  public:
   explicit StateDigest(std::uint64_t page_count);
   DigestEvent take(Machine& machine);
+  // What a page counted as at the last digest; 0: as a page of zeros.
+  std::uint64_t hash_of(std::uint64_t gfn) const { return hashes_[gfn]; }
+  std::uint64_t memory_sum() const { return sum_; }
+  // As if the last digest had found that; for machines that were restored.
+  void set_hash(std::uint64_t gfn, std::uint64_t hash) {
+    sum_ += hash - hashes_[gfn];
+    hashes_[gfn] = hash;
+  }
   // All pages that changed between the last two digests, by rising gfn.
   const std::vector<PageHash>& changed_pages() const { return changed_; }
 
@@ -32,6 +40,9 @@ class StateDigest {
   std::uint64_t sum_ = 0;
   std::vector<PageHash> changed_;
 };
+
+// The hash of one page; 0 if it is all zeros, never 0 else.
+std::uint64_t hash_of_page(const std::byte* page, std::uint64_t gfn);
 
 // One number for a whole state, for people and for comparing runs.
 std::uint64_t digest_summary(const DigestEvent& digest);

@@ -1,5 +1,6 @@
 #include "test/guests/tiny_guest.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
@@ -72,7 +73,9 @@ void TinyGuest::move_to_restored_machine() {
   if (!memory) throw std::runtime_error(memory.error());
   for (std::uint64_t gfn = 0; gfn < from.page_count(); ++gfn) {
     if (!from.contains(gfn * page_bytes, page_bytes)) continue;
-    if (!memory->write(gfn * page_bytes, {from.base() + gfn * page_bytes, page_bytes})) {
+    const std::span<const std::byte> page{from.base() + gfn * page_bytes, page_bytes};
+    if (std::ranges::all_of(page, [](std::byte byte) { return byte == std::byte{0}; })) continue;
+    if (!memory->write(gfn * page_bytes, page)) {
       throw std::logic_error("RAM of another layout");
     }
   }
