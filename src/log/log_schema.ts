@@ -402,7 +402,12 @@ function disks(value: unknown): LogDisk[] {
   }
   return value.map((item: unknown) => {
     const fields = ["content", "read_only", "size_bytes"].join();
-    if (typeof item !== "object" || Object.keys(item ?? {}).sort().join() !== fields) {
+    if (
+      typeof item !== "object" ||
+      Object.keys(item ?? {})
+        .sort()
+        .join() !== fields
+    ) {
       throw new LogFormatError("disks: has other fields than expected");
     }
     const map = item as Record<string, unknown>;
@@ -423,7 +428,12 @@ function boolean(map: Record<string, unknown>, key: string): boolean {
 
 function network(value: unknown): LogNetwork | null {
   if (value === null) return null;
-  if (typeof value !== "object" || Object.keys(value ?? {}).sort().join() !== "mac,mtu") {
+  if (
+    typeof value !== "object" ||
+    Object.keys(value ?? {})
+      .sort()
+      .join() !== "mac,mtu"
+  ) {
     throw new LogFormatError("net: has other fields than expected");
   }
   const { mac, mtu } = value as { readonly mac: unknown; readonly mtu: unknown };
