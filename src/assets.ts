@@ -32,6 +32,10 @@ export const assetNames = [
   "guest/LICENSES",
   "storage_worker.cjs",
   "chaos/scenarios.json",
+  "dashboard/index.html",
+  "dashboard/dashboard.js",
+  "dashboard/dashboard.css",
+  "dashboard/favicon.svg",
   "LICENSES",
 ] as const;
 

@@ -13,6 +13,7 @@ import { type GuardOptions, guardSocket, guardTcp } from "./guard.ts";
 import type { Tls } from "./listen_options.ts";
 import { ApiError, problemOf } from "./problem.ts";
 import { accessRoutes } from "./routes_access.ts";
+import { dashboardRoutes } from "./routes_dashboard.ts";
 import { eventRoutes } from "./routes_events.ts";
 import { nodeRoutes } from "./routes_node.ts";
 import { socketRoutes } from "./routes_socket.ts";
@@ -49,6 +50,7 @@ export async function makeApp(daemon: DaemonParts, options: AppOptions): Promise
   accessRoutes(app, options);
   const hidden = { schema: { hide: true }, config: { open: true } };
   app.get("/openapi.json", hidden, () => app.swagger());
+  if (options.guard !== null) dashboardRoutes(app);
   return app;
 }
 

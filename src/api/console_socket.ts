@@ -98,6 +98,8 @@ class SocketTypist {
   readonly #daemon: DaemonParts;
   readonly #options: { readonly spec: VmSpec; readonly signal: AbortSignal };
   #waiting: SocketInput[] = [];
+  /** What failed: nothing behind it may be taken before it. */
+  #failed: SocketInput | null = null;
   #isSending = false;
 
   constructor(
@@ -121,6 +123,8 @@ class SocketTypist {
       this.#socket.close(closedByPolicy);
       return;
     }
+    if (this.#failed?.source === input.source && input.seq > this.#failed.seq) return;
+    this.#failed = null;
     this.#waiting.push(input);
     // Nobody types so fast; a program must wait for acknowledgements.
     if (this.#waiting.length > apiLimits.socketInputsMax) this.#socket.close(closedByPolicy);
@@ -140,6 +144,7 @@ class SocketTypist {
       } catch (error) {
         // The next number must not overtake this one: the client sends both again.
         this.#waiting = [];
+        this.#failed = input;
         if (signal.aborted) break;
         say(this.#socket, { kind: "problem", seq, problem: problemOf(error) });
         this.#daemon.log.debug({ vm: spec.name, why: oneLine(error) }, "input was not taken");

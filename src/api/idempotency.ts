@@ -24,7 +24,7 @@ export class IdempotentAnswers<T> {
     this.#now = options.now;
   }
 
-  /** Calls `make` unless this key was answered before; a failure is forgotten, to be tried again. */
+  /** Calls `make` unless this key was answered before; a failure may be tried again. */
   answer(key: string, body: unknown, options: { readonly make: () => Promise<T> }): Promise<T> {
     const bodyHash = createHash("sha256").update(JSON.stringify(body)).digest("hex");
     const known = this.#kept.get(key);

@@ -100,7 +100,8 @@ function signInRoutes(app: FastifyInstance, facts: AccessFacts): void {
 }
 
 const noTcp =
-  'Cannot sign in a browser: the API is on the Unix socket alone; start the node with "--api :7070"';
+  "Cannot sign in a browser: the API is on the Unix socket alone; " +
+  'start the node with "--api :7070"';
 
 function begin(
   reply: FastifyReply,

@@ -14,7 +14,13 @@ import { packScenarios } from "./scenarios.ts";
 import { setUp } from "./setup.ts";
 
 /** Files whose change makes a new bundle necessary. */
-const bundleSources = ["src/**/*.ts", "mesh/**/*.ts", "package-lock.json", "sea-config.json"];
+const bundleSources = [
+  "src/**/*.ts",
+  "src/dashboard/**",
+  "mesh/**/*.ts",
+  "package-lock.json",
+  "sea-config.json",
+];
 
 function newestMs(patterns: readonly string[]): number {
   let newest = 0;
@@ -37,7 +43,7 @@ export async function buildAll(): Promise<void> {
   buildGuest();
   if (!isUpToDate(join(paths.bundle, "main.mjs"), bundleSources)) await buildBundle();
   if (!isUpToDate(paths.scenarios, ["src/chaos/scenarios/*"])) packScenarios();
-  const assets = ["dist/bundle/*", "dist/guest/*", "dist/chaos/*", "dist/vmm"];
+  const assets = ["dist/bundle/*", "dist/dashboard/*", "dist/guest/*", "dist/chaos/*", "dist/vmm"];
   if (!isUpToDate(paths.binary, assets)) buildExecutable();
   const seconds = (performance.now() - began) / 1000;
   progress("build", `dist/node-mesh is ready (${seconds.toFixed(1)} s)`);

@@ -3,7 +3,7 @@
  * worker becomes CommonJS, the only form in which Node starts a worker from a string, as the
  * single executable must.
  */
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { build, type Metafile } from "esbuild";
 import { progress, script } from "./_command.ts";
@@ -27,7 +27,7 @@ const common = {
   absWorkingDir: paths.root,
 } as const;
 
-/** Writes dist/bundle/{main.mjs,storage_worker.cjs} and dist/LICENSES. */
+/** Writes dist/bundle/{main.mjs,storage_worker.cjs}, dist/dashboard/ and dist/LICENSES. */
 export async function buildBundle(): Promise<void> {
   mkdirSync(paths.bundle, { recursive: true });
   const main = await build({
@@ -43,8 +43,36 @@ export async function buildBundle(): Promise<void> {
     outfile: join(paths.bundle, "storage_worker.cjs"),
     format: "cjs",
   });
-  writeFileSync(paths.licenses, licenses([main.metafile, worker.metafile]));
+  const dashboard = await buildDashboard();
+  writeFileSync(paths.licenses, licenses([main.metafile, worker.metafile, dashboard]));
   progress("bundle", `wrote main.mjs from ${Object.keys(main.metafile.inputs).length} files`);
+}
+
+/** For browsers of the last two years. */
+async function buildDashboard(): Promise<Metafile> {
+  mkdirSync(paths.dashboard, { recursive: true });
+  const { metafile } = await build({
+    bundle: true,
+    platform: "browser",
+    target: ["chrome123", "firefox121", "safari17.5"],
+    format: "esm",
+    legalComments: "none",
+    minify: true,
+    logLevel: "warning",
+    metafile: true,
+    absWorkingDir: paths.root,
+    jsx: "automatic",
+    jsxImportSource: "preact",
+    entryPoints: [
+      { in: "src/dashboard/main.tsx", out: "dashboard" },
+      { in: "src/dashboard/styles/main.css", out: "dashboard" },
+    ],
+    outdir: paths.dashboard,
+  });
+  for (const name of ["index.html", "favicon.svg"]) {
+    copyFileSync(join(paths.root, "src/dashboard", name), join(paths.dashboard, name));
+  }
+  return metafile;
 }
 
 /** The licence texts of this project, of Node, and of each package that is in the bundle. */

@@ -27,6 +27,7 @@ export const debianPackages = {
 
 /** Wanted by tests alone; without one the tests that need it say so and leave themselves out. */
 export const testPackages = {
+  chromium: "tests of the dashboard",
   e2fsprogs: "disks that can be filled and broken",
   iproute2: "network namespaces",
   libfaketime: "clocks that can be turned",

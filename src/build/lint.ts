@@ -3,6 +3,7 @@
  * complaining.
  */
 import { availableParallelism } from "node:os";
+import { join } from "node:path";
 import { capture, mustRunVisibly, script } from "./_command.ts";
 import { runSteps, type Step } from "./_steps.ts";
 import { paths } from "./paths.ts";
@@ -27,6 +28,16 @@ export function lintSteps(options: { readonly write?: boolean } = {}): Step[] {
       name: "types",
       run: () =>
         mustRunVisibly([paths.node, `${paths.nodeModules}/typescript/bin/tsc`, "-p", paths.root]),
+    },
+    {
+      name: "types of the dashboard",
+      run: () =>
+        mustRunVisibly([
+          paths.node,
+          `${paths.nodeModules}/typescript/bin/tsc`,
+          "-p",
+          join(paths.root, "src/dashboard"),
+        ]),
     },
     {
       name: "TypeScript format and lint",

@@ -22,6 +22,7 @@ export const paths = {
   vmm: join(dist, "vmm"),
   guest: join(dist, "guest"),
   bundle: join(dist, "bundle"),
+  dashboard: join(dist, "dashboard"),
   binary: join(dist, "node-mesh"),
   licenses: join(dist, "LICENSES"),
   scenarios: join(dist, "chaos/scenarios.json"),

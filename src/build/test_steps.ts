@@ -22,7 +22,7 @@ function testEnvironment(): Record<string, string> {
 }
 
 const places = ["mesh", "src", "test", "examples"];
-const integrationPlaces = /^(test\/(matrix|chaos|e2e|binary)|mesh\/cluster|examples)\//;
+const integrationPlaces = /^(test\/(matrix|chaos|e2e|binary|browser)|mesh\/cluster|examples)\//;
 
 /** The suite of a test file, by its path in the checkout. */
 export function suiteOf(file: string): Suite {

@@ -1,4 +1,4 @@
-/** `node-mesh top`: nodes and VMs at a glance, kept up to date; a plain table where no terminal is. */
+/** `node-mesh top`: nodes and VMs at a glance; a plain table where no terminal is. */
 import { setTimeout as pause } from "node:timers/promises";
 import type { Command } from "commander";
 import type { ApiClient } from "../api/client.ts";

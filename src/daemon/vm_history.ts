@@ -20,11 +20,13 @@ const maybeMs = Type.Union([ms, Type.Null()]);
 export const SampleSchema = Type.Object(
   {
     at_ms: Type.Number(),
+    /** By the primary's member; others know less, and are there when that one is gone. */
+    live: Type.Boolean(),
     chunks: count,
     log_bytes: count,
     console_bytes: count,
     /** Chunks by which the slowest follower is behind. */
-    lag_chunks: count,
+    lag_chunks: Type.Union([count, Type.Null()]),
     commit_p50_ms: maybeMs,
     commit_p99_ms: maybeMs,
   },
@@ -112,17 +114,19 @@ export class VmHistories {
     for (const vm of this.#all()) {
       held.add(vm.spec.id);
       const status = vm.status();
-      if (status.state !== "live") continue;
+      if (status.state !== "live" && status.state !== "following") continue;
+      const live = status.state === "live";
       const { samples } = this.#keep(vm.spec.id);
       const lags = status.followers.map((follower) => follower.lagEntries);
       const commit = status.commitLatencyMs;
-      const measured = commit !== null && commit.count > 0;
+      const measured = live && commit !== null && commit.count > 0;
       samples.push({
         at_ms: this.#now(),
+        live,
         chunks: status.chunkCount,
         log_bytes: status.logBytes,
         console_bytes: status.consoleEnd,
-        lag_chunks: Math.max(0, ...lags),
+        lag_chunks: live ? Math.max(0, ...lags) : null,
         commit_p50_ms: measured ? commit.p50 : null,
         commit_p99_ms: measured ? commit.p99 : null,
       });
@@ -134,13 +138,24 @@ export class VmHistories {
   }
 }
 
+/** One for each stretch of time: the primary's where there is one. */
+function bestSamples(samples: readonly Sample[]): Sample[] {
+  const best = new Map<number, Sample>();
+  for (const sample of samples) {
+    const slot = Math.floor(sample.at_ms / historyLimits.sampleMs);
+    const other = best.get(slot);
+    if (other === undefined || (sample.live && !other.live)) best.set(slot, sample);
+  }
+  return [...best.values()];
+}
+
 /** What several members saw of one VM, as one story. */
 export function mergeHistories(histories: readonly VmHistory[]): VmHistory {
   const byTime = <T extends { readonly at_ms: number }>(rows: readonly T[], most: number): T[] =>
     [...rows].sort((a, b) => a.at_ms - b.at_ms).slice(-most);
   return {
     samples: byTime(
-      histories.flatMap((history) => history.samples),
+      bestSamples(histories.flatMap((history) => history.samples)),
       historyLimits.samplesMax,
     ),
     switches: byTime(

@@ -42,6 +42,7 @@ export class VmRouter {
   readonly #mesh: Mesh;
   readonly #known = new Map<string, VmSpec>();
   readonly #primaries = new Map<string, NodeId>();
+  readonly #names = new Map<NodeId, string>();
 
   constructor(mesh: Mesh) {
     this.#mesh = mesh;
@@ -166,7 +167,12 @@ export class VmRouter {
 
   nameOf(node: NodeId): string {
     const hint = this.#mesh.directory.nodes().find(({ id }) => id === node);
-    return hint?.name ?? `…${node.slice(-8)}`;
+    if (hint !== undefined) {
+      this.#names.set(node, hint.name);
+      trim(this.#names);
+    }
+    // A node that is away for longer announces nothing, and is still called what it was.
+    return hint?.name ?? this.#names.get(node) ?? `…${node.slice(-8)}`;
   }
 
   async #remove(node: NodeId, spec: VmSpec): Promise<ActionResult | "unknown" | "unreachable"> {

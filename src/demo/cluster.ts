@@ -19,6 +19,8 @@ export interface NodePlace {
   readonly netns?: string;
   /** Variables of its environment beside the caller's own. */
   readonly env?: Readonly<Record<string, string>>;
+  /** Further options of `up` and `join`. */
+  readonly options?: readonly string[];
 }
 
 export interface Program {
@@ -34,6 +36,7 @@ export class NodeProcess {
   readonly #program: Program;
   readonly #outPath: string;
   readonly #env: Readonly<Record<string, string>>;
+  readonly #more: readonly string[];
   #child: ChildProcess | null = null;
   #exited: Promise<number | null> = Promise.resolve(null);
   #listen = "127.0.0.1:0";
@@ -51,6 +54,7 @@ export class NodeProcess {
     const inside = ["netns", "exec", netns ?? "", file, ...args];
     this.#program = netns === undefined ? options.program : { file: "ip", args: inside };
     this.#listen = listen ?? this.#listen;
+    this.#more = options.place.options ?? [];
     this.#outPath = join(options.directory, `${name}.out`);
     this.client = new ApiClient(this.dataDir);
     mkdirSync(this.dataDir, { recursive: true, mode: 0o700 });
@@ -81,7 +85,7 @@ export class NodeProcess {
     const verb = options.ticket === undefined ? ["up"] : ["join", options.ticket];
     const { file, args } = this.#program;
     const own = ["--data", this.dataDir, "--listen", this.#listen, "--name", this.name];
-    const child = spawn(file, [...args, ...verb, ...own], {
+    const child = spawn(file, [...args, ...verb, ...own, ...this.#more], {
       stdio: ["ignore", "pipe", "pipe"],
       env: { ...process.env, ...this.#env },
     });

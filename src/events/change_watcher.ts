@@ -12,6 +12,8 @@ export const watcherLimits = {
   askMs: 100,
   /** How long members are asked after the last sign of a change. */
   askForMs: 5_000,
+  /** Looks for the name of a node that is new. */
+  nameLooks: 20,
   /** Asking takes at most this share of the time. */
   askShare: 0.25,
 } as const;
@@ -36,6 +38,8 @@ export interface WatcherParts {
   readonly ask: () => Promise<MeshPicture>;
   readonly nameOf: (node: string) => string;
   readonly isConnected: (node: string) => boolean;
+  /** Has the node told its name? */
+  readonly isNamed: (node: string) => boolean;
   readonly emit: (event: EventDraft) => void;
   readonly now: () => number;
   /** Does anybody want to know at once? */
@@ -62,10 +66,23 @@ export class ChangeWatcher {
   }
 
   peer(kind: "up" | "down", node: string): void {
+    if (kind === "down") this.#peer(kind, node);
+    else this.#whenNamed(node, watcherLimits.nameLooks);
+    this.stir();
+  }
+
+  /** A node tells its name a moment after it is connected. */
+  #whenNamed(node: string, looks: number): void {
+    const { isConnected, isNamed } = this.#parts;
+    if (this.#closed || !isConnected(node)) return;
+    if (isNamed(node) || looks === 0) this.#peer("up", node);
+    else setTimeout(() => this.#whenNamed(node, looks - 1), watcherLimits.lookMs).unref();
+  }
+
+  #peer(kind: "up" | "down", node: string): void {
     const node_name = this.#parts.nameOf(node);
     const text = `node ${node_name} ${kind === "up" ? "is connected" : "is gone"}`;
     this.#parts.emit({ kind: `node.${kind}`, node, node_name, text });
-    this.stir();
   }
 
   close(): void {

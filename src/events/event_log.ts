@@ -1,7 +1,7 @@
 /**
  * The newest events of this node, numbered, for readers that follow and readers that come back.
- * Keeps a bounded number of them in memory; a reader that was away for longer is told so by an event
- * of kind `reset`. Knows nothing of where events come from.
+ * Keeps a bounded number of them in memory; a reader that was away for longer is told so by an
+ * event of kind `reset`. Knows nothing of where events come from.
  */
 import type { EventDraft, MeshEvent } from "./mesh_event.ts";
 

@@ -49,6 +49,7 @@ export class Observatory {
       ask: () => this.#asked(),
       nameOf: (node) => router.nameOf(node),
       isConnected: (node) => router.isConnected(node),
+      isNamed: (node) => mesh.directory.nodes().some(({ id }) => id === node),
       emit: (event) => this.events.add(event),
       now: () => performance.now(),
       watched: () => this.#watchers > 0,
@@ -119,6 +120,7 @@ export class Observatory {
   #moment(spec: VmSpec, sight: VmSight): void {
     const { mesh } = this.#parts;
     const what = momentText(sight);
+    if (what === null && sight.kind === "role") this.#lastMoments.delete(spec.id);
     // The group reports some states more than once.
     if (what === null || this.#lastMoments.get(spec.id) === what.text) return;
     this.#lastMoments.set(spec.id, what.text);

@@ -1,4 +1,4 @@
-/** What a member of a VM lets others see while it happens. Observers must be quick and not throw. */
+/** What a member of a VM lets others see while it happens. Observers are quick, and never throw. */
 import type { CopyPhase } from "./vm_copy.ts";
 import type { VmSpec } from "./vm_spec.ts";
 

@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { type Edge, findCycle, importsOf, includesOf } from "./_graph.ts";
 import { trackedFiles } from "./_tree.ts";
 
-const typescript = trackedFiles(/\.ts$/);
+const typescript = trackedFiles(/\.tsx?$/);
 const native = trackedFiles(/^native\/.*\.(cc|h)$/);
 
 /** Folder of the checkout -> what its files may import from other folders of it. */

@@ -13,7 +13,7 @@ const largerFiles: Readonly<Record<string, readonly [number, string]>> = {};
 /** `file: first line of the function` -> lines it may have, and why. */
 const longerFunctions: Readonly<Record<string, readonly [number, string]>> = {};
 
-const sources = trackedFiles(/\.(ts|cc|h|sh)$/);
+const sources = trackedFiles(/\.(tsx?|css|cc|h|sh)$/);
 
 test("files are at most 500 lines long", () => {
   const wrong = sources.filter(
@@ -84,7 +84,7 @@ function headLine(lines: readonly string[], at: number): number {
 
 test("functions are at most 70 lines long", () => {
   const wrong: string[] = [];
-  for (const file of trackedFiles(/\.(ts|cc|h)$/)) {
+  for (const file of trackedFiles(/\.(tsx?|cc|h)$/)) {
     if (/(^|\/)test\/|\.test\.ts$/.test(file)) continue;
     for (const span of functionsOf(file)) {
       const allowed = longerFunctions[`${file}: ${span.title}`]?.[0] ?? functionLinesMax;

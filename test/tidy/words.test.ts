@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { linesOf, trackedFiles } from "./_tree.ts";
 
 const files = trackedFiles(
-  /\.(ts|cc|h|sh|md|json|yml|txt|cmake)$|^\.ci\/|^src\/guest\/|CMakeLists/,
+  /\.(tsx?|css|html|cc|h|sh|md|json|yml|txt|cmake)$|^\.ci\/|^src\/guest\/|CMakeLists/,
 );
 /** Holds the words themselves. */
 const here = "test/tidy/words.test.ts";
