@@ -23,6 +23,8 @@ export const storageLimits = {
   batchBytesMax: 8 * MIB,
   /** Bytes written after which the write-ahead log is copied back, in the reading worker. */
   checkpointAfterBytes: 4 * MIB,
+  /** Made at the start, so that a commit does not have to make the file longer: that costs double. */
+  walReservedBytes: 5 * MIB,
   /** Write-ahead log beyond which the writer itself finishes a checkpoint that never caught up. */
   walBytesMax: 64 * MIB,
   /** How late a commit index may reach the disk (it only saves work after a restart). */
@@ -46,6 +48,12 @@ export const transportLimits = {
   bulkFrameBytesMax: 4 * MIB,
   /** Bytes to one peer that were sent and not yet consumed there. Bounds the receiver's memory. */
   bulkCreditBytes: 1 * MIB,
+  /**
+   * Bytes that a receiver has worked off before it gives credit for them, or else after so long:
+   * a frame of credit for each small append would double what a commit costs.
+   */
+  bulkCreditStepBytes: 128 * KIB,
+  bulkCreditStepMs: 100,
   /** Bytes waiting for credit. What is more is refused; the core sends it again later. */
   bulkQueueBytesMax: 8 * MIB,
   /** Control bytes a peer may leave unread before further frames are dropped (it is stalled). */
@@ -98,6 +106,8 @@ export const rpcLimits = {
   timeoutMs: 10_000,
   /** Requests of one peer at a time; further streams are reset by libp2p. */
   inboundPerPeerMax: 256,
+  /** The same of a newcomer, which has one thing to ask. */
+  knocksPerPeerMax: 2,
   errorCharsMax: 1_000,
 } as const;
 
@@ -146,4 +156,26 @@ export const directoryLimits = {
   expireMs: 16_000,
   nodesMax: 1_024,
   vmsPerNodeMax: 256,
+} as const;
+
+export const membershipLimits = {
+  /** One statement about the membership, and the same with its signature. */
+  factBytesMax: 2 * KIB,
+  signedFactBytesMax: 3 * KIB,
+  /** All statements of a mesh; they fit one answer. Beyond it no node joins any more. */
+  factsMax: 4_096,
+  /** Tickets that still let somebody in; a further one is not made. */
+  openTicketsMax: 256,
+  ticketUsesMax: 1_000_000,
+  /** A ticket is good for a day unless it is told otherwise, and never longer than ten years. */
+  ticketLifeMs: 24 * 3_600_000,
+  ticketLifeMsMax: 10 * 365 * 24 * 3_600_000,
+  /** How often a member is asked for facts that were missed. */
+  askEveryMs: 60_000,
+  /** A removed node is told so before its connections are cut; its requests are refused at once. */
+  farewellMs: 500,
+  /** A connection of a newcomer; it only has to show its ticket. */
+  knockMs: 10_000,
+  /** Newcomers at a time; a further one is refused and may try again. */
+  knockingMax: 16,
 } as const;

@@ -12,11 +12,20 @@ export * from "./directory/directory.ts";
 export { type GoneListener, GroupHost, type GroupSpec } from "./group/group_host.ts";
 export type * from "./group/types.ts";
 export * from "./limits.ts";
+export type { MeshMember, TicketState } from "./membership/member_state.ts";
+export {
+  ForbiddenError,
+  Membership,
+  type TicketOrder,
+  whyUnusable,
+} from "./membership/membership.ts";
+export { type MeshRole, meshRoles } from "./membership/roles.ts";
 export { type Mesh, type MeshOptions, openMesh } from "./mesh.ts";
 export { DEFAULT_LIMITS as RAFT_LIMITS } from "./raft/mod.ts";
 export type * from "./raft/types.ts";
 export { type MetaStore, openStorage, type Storage, StorageError } from "./storage/storage.ts";
-export type { WorkerSource } from "./storage/types.ts";
+export type { LogCut, WorkerSource } from "./storage/types.ts";
+export { type Gate, keyIsEnough } from "./transport/gate.ts";
 export { generateMeshKey, meshKeyFromText, meshKeyToText } from "./transport/mesh_key.ts";
 export {
   MeshNode,
@@ -37,6 +46,7 @@ export {
 export {
   decodeTicket,
   encodeTicket,
+  type Invitation,
   isTicket,
   type JoinTarget,
   parseJoinTarget,

@@ -183,7 +183,8 @@ function tell(event: ServerEvent): void {
 
 async function main(): Promise<void> {
   const { meshKey, ...setup } = JSON.parse(process.argv[2] ?? "{}") as ServerSetup;
-  const mesh = await openMesh({ ...setup, meshKey: Uint8Array.from(Buffer.from(meshKey, "hex")) });
+  const key = Uint8Array.from(Buffer.from(meshKey, "hex"));
+  const mesh = await openMesh({ ...setup, meshKey: key, admission: "key" });
   const server = new Server(mesh);
   process.on("message", (command: ServerCommand) => {
     server.command(command).catch((error: Error) => {

@@ -26,7 +26,10 @@ async function meshes(t: TestContext, count: number): Promise<Mesh[]> {
     t.after(() => rmSync(dataDir, { recursive: true, force: true }));
     const bootstrap = list[0]?.node.addresses() ?? [];
     const listen = ["/ip4/127.0.0.1/tcp/0"];
-    const mesh = await openMesh({ dataDir, listen, meshKey, bootstrap, name: `node-${n}` });
+    const mesh = await openMesh({
+      ...{ dataDir, listen, meshKey, bootstrap, name: `node-${n}` },
+      admission: "key",
+    });
     t.after(() => mesh.stop());
     list.push(mesh);
   }

@@ -200,6 +200,7 @@ export class Directory {
     const { node } = this.#init;
     if (id === node.id) return;
     try {
+      if (!node.isMember(id)) throw new Error("it is not a member");
       if (message.data.length > directoryLimits.messageBytesMax) {
         throw new RangeError(`an announcement of ${message.data.length} bytes`);
       }

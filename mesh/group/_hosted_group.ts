@@ -7,13 +7,14 @@
 
 import type { Clock, Timer } from "../clock.ts";
 import { groupLimits } from "../limits.ts";
-import { RaftCore } from "../raft/mod.ts";
+import { decodeMembers, RaftCore } from "../raft/mod.ts";
 import type { Entry, Member, Message, NodeId, Prng, Ready, SoftState } from "../raft/types.ts";
 import type { LoadedGroup, LogStore } from "../storage/log_store.ts";
+import type { LogCut } from "../storage/types.ts";
 import { CommitLatency } from "./_latency.ts";
 import type { Outbox } from "./_outbox.ts";
 import { Delivery } from "./delivery.ts";
-import type { Group, GroupHandler, GroupStatus, Proposal, RoleState } from "./types.ts";
+import type { Group, GroupHandler, GroupSeed, GroupStatus, Proposal, RoleState } from "./types.ts";
 
 /** Durable entries that the core keeps; the log's own tail and the database have the rest. */
 const CORE_TAIL_BYTES = 256 * 1024;
@@ -31,6 +32,7 @@ export interface HostedGroupInit {
   readonly onDirty: (group: HostedGroup) => void;
   readonly onFailed: (group: HostedGroup, error: Error) => void;
   readonly onClose: (group: HostedGroup) => Promise<void>;
+  readonly onLeave: (group: HostedGroup) => Promise<void>;
   readonly onDestroy: (group: HostedGroup) => Promise<void>;
 }
 
@@ -50,6 +52,9 @@ export class HostedGroup implements Group {
   /** Readys whose messages wait for the disk, oldest first. */
   readonly #underWay: ReadyUnderWay[] = [];
   #handedIndex: number;
+  #base: LogCut | null;
+  /** Those at the base. */
+  #baseMembers: readonly Member[];
   #role: RoleState;
   #campaignTimer: Timer | null = null;
   #failed: Error | null = null;
@@ -60,11 +65,15 @@ export class HostedGroup implements Group {
     this.#init = init;
     this.id = loaded.id;
     this.info = loaded.info;
-    this.#handedIndex = Math.min(loaded.hardState.commit, loaded.log.lastIndex);
+    this.#base = loaded.cut;
+    this.#baseMembers = loaded.members;
+    const cut = loaded.log.firstIndex - 1;
+    this.#handedIndex = Math.max(cut, Math.min(loaded.hardState.commit, loaded.log.lastIndex));
     this.#core = new RaftCore({
       id: self,
       members: loaded.members,
       hardState: loaded.hardState,
+      floor: loaded.floor,
       log: loaded.log,
       prng,
       // Older committed entries are delivered from storage.
@@ -72,6 +81,7 @@ export class HostedGroup implements Group {
       limits: { tailBytesMax: CORE_TAIL_BYTES },
     });
     this.#delivery = new Delivery({
+      begin: () => loaded.log.firstIndex,
       handle: (entries) => init.handler.onCommitted(entries),
       fetch: (from, to) => loaded.log.fetch(from, { to, bytesMax: groupLimits.deliveryBytesMax }),
       onDelivered: () => this.#updateRole(),
@@ -92,6 +102,14 @@ export class HostedGroup implements Group {
 
   get members(): readonly Member[] {
     return this.#core.members;
+  }
+
+  get membersIndex(): number {
+    return this.#core.membersIndex;
+  }
+
+  get base(): LogCut | null {
+    return this.#base;
   }
 
   get soft(): SoftState {
@@ -302,6 +320,33 @@ export class HostedGroup implements Group {
     return { index, term: this.#core.soft.term };
   }
 
+  changeMembers(members: readonly Member[]): Proposal | null {
+    if (!this.isActive) return null;
+    const index = this.#core.proposeConfig(members);
+    if (index === null) return null;
+    this.#init.onDirty(this);
+    return { index, term: this.#core.soft.term };
+  }
+
+  seedAt(index: number): GroupSeed | null {
+    const { log } = this.#init.loaded;
+    if (index < log.firstIndex - 1 || index > this.#delivery.delivered) return null;
+    const entry = log.configs.findLast((config) => config.index <= index);
+    const members = entry === undefined ? this.#baseMembers : decodeMembers(entry.data);
+    return members === null ? null : { index, term: log.term(index), members };
+  }
+
+  async cut(index: number, checkpoint: string): Promise<boolean> {
+    const seed = this.seedAt(index);
+    const { log } = this.#init.loaded;
+    if (!this.isActive || seed === null || index < log.firstIndex) return false;
+    const base = { index, term: seed.term, checkpoint };
+    await this.#init.store.cut(this.id, base, seed.members);
+    this.#base = base;
+    this.#baseMembers = seed.members;
+    return true;
+  }
+
   transferLeadership(to: NodeId): boolean {
     if (!this.isActive) return false;
     const isBegun = this.#core.transferLeadership(to);
@@ -331,11 +376,12 @@ export class HostedGroup implements Group {
       readyToLead: this.#role.readyToLead,
       failed: this.#failed?.message ?? null,
       commitLatencyMs: this.#latency.summary(),
-      followers: this.#core.progress().map(({ id, match, recentActive }) => ({
+      followers: this.#core.progress().map(({ id, match, recentActive, state }) => ({
         id,
         match,
         lagEntries: Math.max(0, soft.lastIndex - match),
         active: recentActive,
+        needsSeed: state === "seed",
       })),
     };
   }
@@ -363,6 +409,10 @@ export class HostedGroup implements Group {
 
   close(): Promise<void> {
     return this.#init.onClose(this);
+  }
+
+  leave(): Promise<void> {
+    return this.#init.onLeave(this);
   }
 
   destroy(): Promise<void> {

@@ -1,13 +1,16 @@
 /**
- * Hands committed entries to a group's handler: each once, in order, from index 1, the next batch
- * only after the handler has settled the one before. What comes while the handler is busy waits in
- * a bounded queue; beyond that it is read from storage again, so a slow handler costs no memory.
+ * Hands committed entries to a group's handler: each once, in order, from the log's beginning, the
+ * next batch only after the handler has settled the one before. What comes while the handler is
+ * busy waits in a bounded queue; beyond that it is read from storage again, so a slow handler costs
+ * no memory.
  */
 
 import { groupLimits } from "../limits.ts";
 import type { Entry } from "../raft/types.ts";
 
 export interface DeliveryInit {
+  /** The first index that there is to deliver. */
+  readonly begin: () => number;
   readonly handle: (entries: readonly Entry[]) => void | Promise<void>;
   /** Stored entries in [from, to), at least one; called for durable committed entries only. */
   readonly fetch: (from: number, to: number) => Promise<readonly Entry[]>;
@@ -21,8 +24,8 @@ export class Delivery {
   /** Contiguous; newest committed entries that wait for the handler. */
   #queue: Entry[] = [];
   #queueBytes = 0;
-  #next = 1;
-  #delivered = 0;
+  #next: number;
+  #delivered: number;
   /** Committed and on this node's disk: may be read from storage. */
   #readable = 0;
   #running = false;
@@ -31,6 +34,8 @@ export class Delivery {
 
   constructor(init: DeliveryInit) {
     this.#init = init;
+    this.#next = init.begin();
+    this.#delivered = this.#next - 1;
   }
 
   /** The handler has settled everything up to here. */
@@ -58,7 +63,7 @@ export class Delivery {
     }
   }
 
-  /** Everything again from index 1, after what the handler is at now. */
+  /** Everything again from the beginning, after what the handler is at now. */
   restart(): void {
     this.#restart = true;
     if (!this.#running) void this.#run();
@@ -102,8 +107,8 @@ export class Delivery {
   #applyRestart(): void {
     if (!this.#restart) return;
     this.#restart = false;
-    this.#next = 1;
-    this.#delivered = 0;
+    this.#next = this.#init.begin();
+    this.#delivered = this.#next - 1;
     this.#queue = [];
     this.#queueBytes = 0;
   }

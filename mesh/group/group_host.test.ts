@@ -12,6 +12,7 @@ import type { WorkerSource } from "../storage/types.ts";
 import { generateMeshKey } from "../transport/mesh_key.ts";
 import type { Group, GroupHandler, RoleState } from "./types.ts";
 
+const byKey = { admission: "key" } as const;
 const LISTEN = ["/ip4/127.0.0.1/tcp/0"];
 
 async function until(what: string, condition: () => boolean, limitMs = 15_000): Promise<void> {
@@ -89,7 +90,7 @@ class Cluster {
       const dataDir = mkdtempSync(join(tmpdir(), "node-mesh-group-"));
       t.after(() => rmSync(dataDir, { recursive: true, force: true }));
       const bootstrap = meshes[0]?.node.addresses() ?? [];
-      const common = { dataDir, listen: LISTEN, meshKey: cluster.#key, bootstrap };
+      const common = { dataDir, listen: LISTEN, meshKey: cluster.#key, bootstrap, ...byKey };
       meshes.push(await openMesh({ ...common, ...special }));
     }
     cluster.members = meshes.map(({ id }, n) => ({ id, role: roles[n]! }));
@@ -110,7 +111,7 @@ class Cluster {
 
   /** Starts a stopped server again from its own data. */
   async restart(server: Server): Promise<void> {
-    const mesh = await openMesh({ dataDir: server.dataDir, listen: LISTEN });
+    const mesh = await openMesh({ dataDir: server.dataDir, listen: LISTEN, ...byKey });
     const again = await this.#open(mesh);
     Object.assign(server, again);
     this.#t.after(() => mesh.stop());

@@ -14,7 +14,7 @@ import type { GroupTransport, PeerEvent } from "../transport/mesh_node.ts";
 import { HostedGroup } from "./_hosted_group.ts";
 import { Outbox } from "./_outbox.ts";
 import { decodeRecords, type GroupRecord, isGroupId } from "./message_codec.ts";
-import type { Group, GroupHandler, GroupInfo } from "./types.ts";
+import type { Group, GroupHandler, GroupInfo, GroupSeed } from "./types.ts";
 
 export interface GroupHostInit {
   readonly store: LogStore;
@@ -30,6 +30,8 @@ export interface GroupSpec {
   readonly members: readonly Member[];
   /** Opaque; stored with the group. */
   readonly info: Uint8Array;
+  /** This node is none of these first members: it is going to be added to them. */
+  readonly joins?: boolean;
 }
 
 /** A member says that it has destroyed a group which is still open here. */
@@ -61,6 +63,7 @@ export class GroupHost {
   readonly #ticker: Timer;
   readonly #unsubscribe: (() => void)[];
   #isPassDue = false;
+  #isPassing = false;
   #lastTickMs: number;
   #stopped = false;
 
@@ -86,19 +89,21 @@ export class GroupHost {
 
   /** Stores a group; durable when resolved. The same again is fine. */
   async create(spec: GroupSpec): Promise<void> {
-    const { groupId, members, info } = spec;
+    const { groupId, members, info, joins } = spec;
     const bad = (why: string) => new TypeError(`Cannot create group "${groupId}": ${why}`);
     if (!isGroupId(groupId)) throw bad("the id must be letters, digits, '.', '_', ':' or '-'");
     const why = whyBadMembers(members, { ...DEFAULT_LIMITS, membersMax: groupLimits.membersMax });
     if (why !== null) throw bad(why);
-    if (!members.some(({ id }) => id === this.id)) throw bad("this node is not a member");
+    if (joins !== true && !members.some(({ id }) => id === this.id))
+      throw bad("this node is not a member");
     if (info.length > storageLimits.groupInfoBytesMax) throw bad("its description is too long");
     const known = this.#init.store.find(groupId);
-    if (known === undefined) {
+    if (known === undefined || known.fate === "left") {
       await this.#init.store.create(groupId, members, info);
       return;
     }
-    if (known.destroyed) throw bad("a group of this id was destroyed here; choose another id");
+    if (known.fate === "destroyed")
+      throw bad("a group of this id was destroyed here; choose another id");
     const isSame = isSameMembers(known.members, members) && Buffer.compare(known.info, info) === 0;
     if (!isSame) throw bad("another group of this id exists here");
   }
@@ -128,6 +133,7 @@ export class GroupHost {
         onDirty: (dirty) => this.#markDirty(dirty),
         onFailed: (failed, error) => this.#onFailed(failed, error),
         onClose: (closed) => this.#close(closed),
+        onLeave: (left) => this.leave(left.id),
         onDestroy: (destroyed) => this.destroy(destroyed.id),
       });
       this.#groups.set(groupId, group);
@@ -143,11 +149,11 @@ export class GroupHost {
     return this.#groups.get(groupId);
   }
 
-  /** All groups stored here, without the destroyed ones. */
+  /** All groups that are held here. */
   list(): GroupInfo[] {
     return this.#init.store
       .groups()
-      .filter(({ destroyed }) => !destroyed)
+      .filter(({ fate }) => fate === "held")
       .map(({ id, members, info }) => {
         const open = this.#groups.get(id);
         return { id, members: open?.members ?? members, info, opened: open !== undefined };
@@ -155,7 +161,7 @@ export class GroupHost {
   }
 
   isDestroyed(groupId: string): boolean {
-    return this.#init.store.find(groupId)?.destroyed === true;
+    return this.#init.store.find(groupId)?.fate === "destroyed";
   }
 
   /** Stops the group's part here, deletes its log, and refuses its id from now on. */
@@ -163,6 +169,26 @@ export class GroupHost {
     const group = this.#groups.get(groupId);
     if (group !== undefined) this.#remove(group);
     await this.#init.store.destroy(groupId);
+  }
+
+  /** The same for a group that goes on without this node, which may be taken in again. */
+  async leave(groupId: string): Promise<void> {
+    const group = this.#groups.get(groupId);
+    if (group !== undefined) this.#remove(group);
+    await this.#init.store.leave(groupId);
+  }
+
+  /**
+   * A checkpoint of another member takes the place of the log of a group, which must not be open.
+   * What was committed before is in it.
+   */
+  async seed(groupId: string, seed: GroupSeed & { readonly checkpoint: string }): Promise<void> {
+    const { index, term, members, checkpoint } = seed;
+    const bad = (why: string) => new TypeError(`Cannot seed group "${groupId}": ${why}`);
+    if (this.#groups.has(groupId) || this.#opening.has(groupId)) throw bad("it is open");
+    const why = whyBadMembers(members, DEFAULT_LIMITS);
+    if (why !== null) throw bad(why);
+    await this.#init.store.seed(groupId, { index, term, checkpoint }, members);
   }
 
   /** A member told that it has destroyed a group that is open here. */
@@ -201,7 +227,10 @@ export class GroupHost {
     }
     for (const record of records) this.#onRecord(from, record);
     this.#releases.push(release);
-    this.#schedulePass();
+    // Not at the end of the turn: an append is on its way to the disk, and a commit to whoever
+    // waits for it, before the layers below have tidied up behind the frame.
+    this.#isPassDue = true;
+    this.#pass();
   }
 
   #onRecord(from: NodeId, record: GroupRecord): void {
@@ -265,7 +294,7 @@ export class GroupHost {
     this.#schedulePass();
   }
 
-  // At the end of this turn: what one read from a socket brought is handled together.
+  // At the end of this turn: what is proposed in one goes out together.
   #schedulePass(): void {
     if (this.#isPassDue || this.#stopped) return;
     this.#isPassDue = true;
@@ -273,7 +302,20 @@ export class GroupHost {
   }
 
   #pass(): void {
-    this.#isPassDue = false;
+    // One that was scheduled may find its work done; one inside of another is done by that one.
+    if (!this.#isPassDue || this.#isPassing || this.#stopped) return;
+    this.#isPassing = true;
+    try {
+      while (this.#isPassDue) {
+        this.#isPassDue = false;
+        this.#passOnce();
+      }
+    } finally {
+      this.#isPassing = false;
+    }
+  }
+
+  #passOnce(): void {
     const groups = [...this.#dirty];
     this.#dirty.clear();
     const releases = this.#releases;
@@ -281,6 +323,8 @@ export class GroupHost {
     const writes: Promise<void>[] = [];
     for (const group of groups) group.pass(writes);
     this.#outbox.flush();
+    // Appends first: a follower's way to its disk and back is the longer one.
+    this.#init.store.begin();
     if (releases.length === 0) return;
     const free = () => {
       for (const release of releases) release();

@@ -27,8 +27,9 @@ export function stepHeartbeat(s: RaftState, message: Message): void {
   if (message.commit > s.log.commit) {
     const isProven =
       message.index === message.commit && s.log.term(message.commit) === message.logTerm;
-    if (isProven) commitTo(s, message.commit);
-    else s.refuse("beyond_log");
+    // The leader had this server's acknowledgement just now: one frame less for each commit.
+    if (isProven && commitTo(s, message.commit)) return;
+    s.refuse("beyond_log");
   }
   s.messagesNow.push(messageOf(s, { kind: "heartbeat_reply", to: message.from }));
 }

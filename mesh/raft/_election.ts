@@ -60,7 +60,7 @@ export function ownVotePersisted(s: RaftState): void {
 /** The leader hands over: no pre-vote, and the others' leader does not hold them back. */
 export function stepTimeoutNow(s: RaftState, message: Message): void {
   const isReplica = s.isVoter && !s.isWitness;
-  if (s.role !== "follower" || !isReplica || message.from !== s.leader) {
+  if (s.role !== "follower" || !isReplica || !s.hasFloor || message.from !== s.leader) {
     s.refuse("unexpected");
     return;
   }
@@ -132,6 +132,8 @@ function isLogUpToDate(s: RaftState, message: Message): boolean {
   const own = { index: s.log.lastIndex, term: s.log.lastTerm };
   const candidate = { index: message.index, term: message.logTerm };
   if (!s.rules.isUpToDate(candidate, own)) return false;
+  // What this server acknowledged before it gave a log up counts as if it had it.
+  if (s.floor !== null && !s.rules.isUpToDate(candidate, s.floor)) return false;
   if (s.isVoter && s.membership.isVoter(message.from)) return true;
   return candidate.index !== own.index || candidate.term !== own.term;
 }

@@ -11,7 +11,7 @@ import type { RaftLimits } from "./limits.ts";
 import type { Membership } from "./membership.ts";
 import { newRefusalCounts, type Refusal, type RefusalCounts } from "./refusals.ts";
 import type { SafetyRules } from "./safety_rules.ts";
-import type { Message, NodeId, Prng, StateRole } from "./types.ts";
+import type { Message, NodeId, Prng, StateRole, VoteFloor } from "./types.ts";
 
 export interface StateInit {
   readonly id: NodeId;
@@ -22,6 +22,7 @@ export interface StateInit {
   readonly limits: RaftLimits;
   readonly rules: SafetyRules;
   readonly prng: Prng;
+  readonly floor: VoteFloor | null;
 }
 
 export class RaftState {
@@ -31,6 +32,7 @@ export class RaftState {
   readonly limits: RaftLimits;
   readonly rules: SafetyRules;
   readonly prng: Prng;
+  readonly floor: VoteFloor | null;
   readonly refusals: RefusalCounts = newRefusalCounts();
 
   term: number;
@@ -80,6 +82,7 @@ export class RaftState {
     this.limits = init.limits;
     this.rules = init.rules;
     this.prng = init.prng;
+    this.floor = init.floor;
     this.drawElectionTimeout();
   }
 
@@ -88,7 +91,15 @@ export class RaftState {
   }
 
   get mayCampaign(): boolean {
-    return this.membership.mayCampaign(this.id, this.log.commit);
+    return this.membership.mayCampaign(this.id, this.log.commit) && this.hasFloor;
+  }
+
+  /** Has its log all that this server ever acknowledged, or something newer? */
+  get hasFloor(): boolean {
+    const { floor, log } = this;
+    return (
+      floor === null || this.rules.isUpToDate({ index: log.lastIndex, term: log.lastTerm }, floor)
+    );
   }
 
   get isWitness(): boolean {

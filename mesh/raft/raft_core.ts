@@ -31,6 +31,7 @@ import type {
   Prng,
   Ready,
   SoftState,
+  VoteFloor,
 } from "./types.ts";
 
 export interface RaftCoreOptions {
@@ -44,6 +45,8 @@ export interface RaftCoreOptions {
   readonly limits?: Partial<RaftLimits>;
   /** Entries up to here are applied already; default: what was cut. */
   readonly applied?: number;
+  /** Where a former log of this server ended; null or absent if it never gave one up. */
+  readonly floor?: VoteFloor | null;
   /** Only the simulator passes rules: broken ones, to test its checkers. */
   readonly rules?: SafetyRules;
 }
@@ -69,6 +72,7 @@ export class RaftCore {
       term: hardState.term,
       votedFor: hardState.votedFor,
       log,
+      floor: options.floor ?? null,
       membership: storedMembership(options, limits),
       limits,
       rules,

@@ -39,6 +39,15 @@ export interface HardState {
   readonly commit: number;
 }
 
+/**
+ * Where a log ended before it was given up: by a member that left and came back, or that was
+ * seeded. Its owner acknowledged entries up to there, so it may not help anybody with less to lead.
+ */
+export interface VoteFloor {
+  readonly index: number;
+  readonly term: number;
+}
+
 export type StateRole = "follower" | "precandidate" | "candidate" | "leader";
 
 export type MessageKind =

@@ -34,13 +34,17 @@ export const defaultWorkerSource: WorkerSource = (options) =>
 
 export class WorkerClient {
   readonly #worker: Worker;
+  readonly #posted: Int32Array;
   readonly #pending = new Map<number, Pending>();
   readonly #ready: Promise<unknown>;
   readonly #exited: Promise<void>;
   #nextId = 1;
   #dead: StorageError | null = null;
 
-  private constructor(setup: WorkerSetup, source: WorkerSource) {
+  private constructor(place: Omit<WorkerSetup, "posted">, source: WorkerSource) {
+    const posted = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT);
+    this.#posted = new Int32Array(posted);
+    const setup: WorkerSetup = { ...place, posted };
     // Flags of the main thread (--input-type, --test) would be wrong for the worker's file.
     const name = `storage ${setup.role}`;
     this.#worker = source({ workerData: setup, name, execArgv: [] });
@@ -55,8 +59,11 @@ export class WorkerClient {
     });
   }
 
-  static async open(setup: WorkerSetup, source: WorkerSource): Promise<WorkerClient> {
-    const client = new WorkerClient(setup, source);
+  static async open(
+    place: Omit<WorkerSetup, "posted">,
+    source: WorkerSource,
+  ): Promise<WorkerClient> {
+    const client = new WorkerClient(place, source);
     try {
       await client.#ready;
     } catch (error) {
@@ -77,6 +84,8 @@ export class WorkerClient {
     return new Promise((resolve, reject) => {
       this.#pending.set(id, { resolve: resolve as Pending["resolve"], reject });
       this.#worker.postMessage({ id, name, request }, transfer);
+      Atomics.add(this.#posted, 0, 1);
+      Atomics.notify(this.#posted, 0);
     });
   }
 

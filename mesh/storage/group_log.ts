@@ -11,6 +11,8 @@ import type { TermRun } from "./types.ts";
 export interface GroupLogInit {
   readonly firstIndex: number;
   readonly lastIndex: number;
+  /** Of the entry before the first one. */
+  readonly cutTerm: number;
   readonly runs: readonly TermRun[];
   /** The stored entries of kind `config`. */
   readonly configs: readonly Entry[];
@@ -52,7 +54,8 @@ export class GroupLog implements LogReader {
   readonly #runs: TermRun[];
   /** Kept in memory: the core needs them at once when it starts. */
   readonly #configs: Entry[];
-  readonly #firstIndex: number;
+  #firstIndex: number;
+  #cutTerm: number;
   #lastIndex: number;
   #tail: Entry[] = [];
   #tailFirst: number;
@@ -67,6 +70,7 @@ export class GroupLog implements LogReader {
     this.#runs = [...init.runs];
     this.#configs = [...init.configs];
     this.#firstIndex = init.firstIndex;
+    this.#cutTerm = init.cutTerm;
     this.#lastIndex = init.lastIndex;
     this.#tailFirst = init.lastIndex + 1;
   }
@@ -80,7 +84,7 @@ export class GroupLog implements LogReader {
   }
 
   term(index: number): number {
-    if (index === 0) return 0;
+    if (index === this.#firstIndex - 1) return this.#cutTerm;
     if (index < this.#firstIndex || index > this.#lastIndex) {
       const range = `${this.#firstIndex}..${this.#lastIndex}`;
       throw new RangeError(`Cannot read the term of entry ${index}: the log holds ${range}`);
@@ -93,6 +97,11 @@ export class GroupLog implements LogReader {
       else high = middle - 1;
     }
     return this.#runs[low]!.term;
+  }
+
+  /** The stored entries of kind `config`, ascending. */
+  get configs(): readonly Entry[] {
+    return this.#configs;
   }
 
   configIndexes(): readonly number[] {
@@ -189,6 +198,19 @@ export class GroupLog implements LogReader {
       this.#tailBytes -= bytesOf(this.#tail.splice(from - this.#tailFirst));
     }
     this.#lastIndex = from - 1;
+  }
+
+  /** Entries up to `index` are gone: a checkpoint stands for them. */
+  cutTo(index: number, term: number): void {
+    if (index < this.#firstIndex) return;
+    this.#firstIndex = index + 1;
+    this.#cutTerm = term;
+    this.#cold.length = 0;
+    while (this.#configs.length > 0 && this.#configs[0]!.index <= index) this.#configs.shift();
+    while (this.#runs.length > 1 && this.#runs[1]!.index <= index + 1) this.#runs.shift();
+    const drop = Math.min(this.#tail.length, Math.max(0, index + 1 - this.#tailFirst));
+    this.#tailBytes -= bytesOf(this.#tail.splice(0, drop));
+    this.#tailFirst = Math.max(this.#tailFirst, index + 1);
   }
 
   /** Drops the oldest entries in memory until at most `bytesMax` of data are left. */

@@ -157,7 +157,7 @@ test("a destroyed group leaves a tombstone and no entries", async (t) => {
     await assert.rejects(log.create("g", MEMBERS, new Uint8Array()), /exists already/);
   });
   await withStorage(path, async ({ log }) => {
-    assert.equal(log.find("g")?.destroyed, true);
+    assert.equal(log.find("g")?.fate, "destroyed");
     await new Promise((resolve) => setTimeout(resolve, storageLimits.commitFlushMs + 500));
   });
   const db = new DatabaseSync(join(path, "mesh.db"));

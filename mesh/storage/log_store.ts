@@ -7,16 +7,27 @@
 
 import type { Clock, Timer } from "../clock.ts";
 import { storageLimits } from "../limits.ts";
-import type { Entry, EntryKind, HardState, Member } from "../raft/types.ts";
+import type { Entry, HardState, Member, VoteFloor } from "../raft/types.ts";
+import { LogSweeper } from "./_log_sweeper.ts";
+import { membersText, packWrites, unpackEntries } from "./_packing.ts";
 import { StorageError, type WorkerClient } from "./_worker_client.ts";
 import { GroupLog } from "./group_log.ts";
-import { ENTRY_KINDS, type GroupRow, type PackedEntries, type WriteOperation } from "./types.ts";
+import {
+  ENTRY_KINDS,
+  type GroupFate,
+  type GroupRow,
+  type LogCut,
+  type WorkerCalls,
+  type WriteOperation,
+} from "./types.ts";
 
 export interface StoredGroup {
   readonly id: string;
   readonly members: readonly Member[];
   readonly info: Uint8Array;
-  readonly destroyed: boolean;
+  readonly fate: GroupFate;
+  /** What the log is cut behind; known once the group was loaded. */
+  readonly cut: LogCut | null;
 }
 
 export interface LoadedGroup {
@@ -24,6 +35,8 @@ export interface LoadedGroup {
   readonly members: readonly Member[];
   readonly info: Uint8Array;
   readonly hardState: HardState;
+  readonly cut: LogCut | null;
+  readonly floor: VoteFloor | null;
   readonly log: GroupLog;
 }
 
@@ -37,11 +50,14 @@ interface GroupSlot {
   readonly id: string;
   members: readonly Member[];
   info: Uint8Array;
-  destroyed: boolean;
+  fate: GroupFate;
+  cut: LogCut | null;
   log: GroupLog | null;
   failed: Error | null;
   hardState: HardState;
+  /** The commit index on disk is older; when it, or the whole hard state, was last handed over. */
   commitDirty: boolean;
+  lastStateMs: number;
   lastAppendMs: number;
 }
 
@@ -61,39 +77,37 @@ export interface LogStoreInit {
   readonly groups: readonly GroupRow[];
 }
 
-function unpack(packed: PackedEntries): Entry[] {
-  let offset = 0;
-  return packed.terms.map((term, n) => {
-    const end = offset + packed.lengths[n]!;
-    const data = packed.data.subarray(offset, end);
-    offset = end;
-    const kind: EntryKind = ENTRY_KINDS[packed.kinds[n]!] ?? "noop";
-    return { index: packed.from + n, term, kind, data };
-  });
-}
-
 const NO_STATE: HardState = { term: 0, votedFor: null, commit: 0 };
 
 export class LogStore {
   readonly #init: LogStoreInit;
   readonly #slots = new Map<string, GroupSlot>();
   #queue: PendingWrite[] = [];
+  /** Until the queue is empty; the batch that the worker has. */
   #writing: Promise<void> | null = null;
+  #batch: Promise<void> | null = null;
   #failed: StorageError | null = null;
   readonly #failure = Promise.withResolvers<StorageError>();
   #closed = false;
   #sinceCheckpointBytes = 0;
   #checkpointing: Promise<void> | null = null;
-  readonly #sweeping = new Set<GroupSlot>();
-  #sweeper: Promise<void> | null = null;
+  readonly #sweeper: LogSweeper;
   readonly #maintenance: Timer;
 
   constructor(init: LogStoreInit) {
     this.#init = init;
+    this.#sweeper = new LogSweeper({
+      writer: init.writer,
+      onDeleted: (bytes) => {
+        this.#sinceCheckpointBytes += bytes;
+        this.#maybeCheckpoint();
+      },
+      onError: (error) => this.#noteFailure(error),
+    });
     for (const row of init.groups) {
       const slot = this.#slotOf(row);
       this.#slots.set(row.id, slot);
-      if (row.destroyed) this.#sweeping.add(slot);
+      if (row.fate !== "held") this.#sweeper.add(row.group, "all");
     }
     this.#maintenance = init.clock.every(storageLimits.commitFlushMs, () => this.#maintain());
   }
@@ -104,11 +118,13 @@ export class LogStore {
       id: row.id,
       members: JSON.parse(row.members) as Member[],
       info: row.info,
-      destroyed: row.destroyed,
+      fate: row.fate,
+      cut: null,
       log: null,
       failed: null,
       hardState: NO_STATE,
       commitDirty: false,
+      lastStateMs: 0,
       lastAppendMs: 0,
     };
   }
@@ -120,11 +136,8 @@ export class LogStore {
 
   /** All groups of this node, tombstones included. */
   groups(): StoredGroup[] {
-    return [...this.#slots.values()].map(({ id, members, info, destroyed }) => ({
-      id,
-      members,
-      info,
-      destroyed,
+    return [...this.#slots.values()].map(({ id, members, info, fate, cut }) => ({
+      ...{ id, members, info, fate, cut },
     }));
   }
 
@@ -138,25 +151,43 @@ export class LogStore {
     if (this.#slots.size >= storageLimits.groupsMax) {
       throw new RangeError(`Cannot create group "${id}": this node holds too many groups`);
     }
-    if (this.#slots.has(id)) throw new TypeError(`Cannot create group "${id}": it exists already`);
-    const plain = members.map(({ id: member, role }) => ({ id: member, role }));
-    const text = JSON.stringify(plain);
-    const placeholder = this.#slotOf({ group: -1, id, members: text, info, destroyed: false });
+    const text = membersText(members);
+    const known = this.#slots.get(id);
+    if (known?.fate === "left") return this.#revive(known, { members: text, info });
+    if (known !== undefined) throw new TypeError(`Cannot create group "${id}": it exists already`);
+    const placeholder = this.#slotOf({ group: -1, id, members: text, info, fate: "held" });
     placeholder.failed = new Error(`Cannot use group "${id}": it is still being created`);
     this.#slots.set(id, placeholder);
     try {
       const group = await this.#init.writer.call("create", { id, members: text, info });
-      this.#slots.set(id, this.#slotOf({ group, id, members: text, info, destroyed: false }));
+      this.#slots.set(id, this.#slotOf({ group, id, members: text, info, fate: "held" }));
     } catch (error) {
       this.#slots.delete(id);
       throw this.#noteFailure(error);
     }
   }
 
+  /** This node was a member before, left, and is to be one again. */
+  async #revive(slot: GroupSlot, given: { members: string; info: Uint8Array }): Promise<void> {
+    const { group } = slot;
+    // What is left of the old log must be gone first.
+    await this.#sweeper.start();
+    if (this.#sweeper.has(group)) {
+      throw new StorageError(
+        `Cannot create group "${slot.id}": its old log is still there`,
+        "other",
+      );
+    }
+    await this.#init.writer.call("revive", { group, ...given }).catch((error: unknown) => {
+      throw this.#noteFailure(error);
+    });
+    this.#slots.set(slot.id, this.#slotOf({ group, id: slot.id, ...given, fate: "held" }));
+  }
+
   /** Reads a group's durable state and makes its log available. Also after a failed write. */
   async load(id: string, hooks: LoadHooks = {}): Promise<LoadedGroup> {
     const slot = this.#slots.get(id);
-    if (slot === undefined || slot.destroyed || slot.group < 0) {
+    if (slot === undefined || slot.fate !== "held" || slot.group < 0) {
       throw new TypeError(`Cannot load group "${id}": this node does not hold it`);
     }
     // What is still queued belongs to an earlier use of the group and must not follow the load.
@@ -169,17 +200,28 @@ export class LogStore {
     const log = new GroupLog({
       firstIndex: state.firstIndex,
       lastIndex: state.lastIndex,
+      cutTerm: state.cut?.term ?? 0,
       runs: state.runs,
       configs: state.configs.map((config) => ({ ...config, kind: "config" })),
       read: async (from, to, bytesMax) => {
         const request = { group: slot.group, from, to, bytesMax };
-        return unpack(await this.#init.reader.call("read", request));
+        return unpackEntries(await this.#init.reader.call("read", request));
       },
       ...hooks,
     });
     slot.log = log;
+    slot.cut = state.cut;
+    if (state.cut !== null) this.#sweeper.add(slot.group, "cut");
     const { members, info } = slot;
-    return { id, members, info, hardState: slot.hardState, log };
+    return {
+      id,
+      members,
+      info,
+      hardState: slot.hardState,
+      cut: state.cut,
+      floor: state.floor,
+      log,
+    };
   }
 
   /**
@@ -197,17 +239,26 @@ export class LogStore {
     const error = this.#refusal(slot);
     if (error !== null) return Promise.reject(error);
     const { hardState, entries } = update;
-    if (hardState !== null) slot.hardState = hardState;
     const operations: WriteOperation[] = [];
     if (entries.length > 0) {
       slot.lastAppendMs = this.#init.clock.now();
       operations.push(this.#appendOperation(slot, entries));
     }
-    if (hardState !== null || slot.commitDirty) operations.push(this.#stateOperation(slot));
+    const { term, votedFor } = slot.hardState;
+    if (hardState !== null && (hardState.term !== term || hardState.votedFor !== votedFor)) {
+      slot.hardState = hardState;
+      operations.push(this.#stateOperation(slot));
+    } else {
+      if (hardState !== null) this.noteCommit(id, hardState.commit);
+      if (this.#isCommitDue(slot)) operations.push(this.#stateOperation(slot));
+    }
     return this.#enqueue(slot, operations, entries);
   }
 
-  /** Only the commit index moved: written with the group's next batch, or within a second. */
+  /**
+   * Only the commit index moved: written with a batch of the group about a second later, or by
+   * itself. Not with every batch: it would be one more page for each entry.
+   */
   noteCommit(id: string, commit: number): void {
     const slot = this.#slots.get(id);
     if (slot === undefined || commit <= slot.hardState.commit) return;
@@ -229,8 +280,14 @@ export class LogStore {
     };
   }
 
+  #isCommitDue(slot: GroupSlot): boolean {
+    const dueMs = slot.lastStateMs + storageLimits.commitFlushMs;
+    return slot.commitDirty && this.#init.clock.now() >= dueMs;
+  }
+
   #stateOperation(slot: GroupSlot): WriteOperation {
     slot.commitDirty = false;
+    slot.lastStateMs = this.#init.clock.now();
     return { kind: "hard_state", group: slot.group, ...slot.hardState };
   }
 
@@ -243,7 +300,9 @@ export class LogStore {
   /** Why a write that was taken cannot be carried out any more. */
   #fault(slot: GroupSlot | null): Error | null {
     if (this.#failed !== null) return this.#failed;
-    if (slot?.destroyed) return new TypeError(`Cannot write group "${slot.id}": it was destroyed`);
+    if (slot !== null && slot.fate !== "held") {
+      return new TypeError(`Cannot write group "${slot.id}": it was ${slot.fate}`);
+    }
     return slot?.failed ?? null;
   }
 
@@ -274,8 +333,22 @@ export class LogStore {
 
   async #drain(): Promise<void> {
     await Promise.resolve();
-    while (this.#queue.length > 0) await this.#writeBatch(this.#takeBatch());
+    while (this.#queue.length > 0 || this.#batch !== null) {
+      this.begin();
+      await this.#batch;
+    }
     this.#writing = null;
+  }
+
+  /**
+   * Hands what is queued to the worker now, unless it is at work. For an owner that has appended
+   * all that belongs together and is about to do something else in this turn.
+   */
+  begin(): void {
+    if (this.#batch !== null || this.#queue.length === 0) return;
+    this.#batch = this.#writeBatch(this.#takeBatch()).finally(() => {
+      this.#batch = null;
+    });
   }
 
   #takeBatch(): PendingWrite[] {
@@ -296,7 +369,7 @@ export class LogStore {
       return error === null;
     });
     if (live.length === 0) return;
-    const { operations, data } = this.#pack(live);
+    const { operations, data } = packWrites(live);
     try {
       await this.#init.writer.call("write", { operations, data }, [data.buffer as ArrayBuffer]);
     } catch (error) {
@@ -313,31 +386,6 @@ export class LogStore {
     for (const write of live) write.resolve();
     this.#sinceCheckpointBytes += data.byteLength + 4096 * operations.length;
     this.#maybeCheckpoint();
-  }
-
-  #pack(batch: readonly PendingWrite[]): { operations: WriteOperation[]; data: Uint8Array } {
-    // Not zeroed, and not from a pool: it is filled below and then given to the worker.
-    const bytes = batch.reduce((sum, write) => sum + write.bytes, 0);
-    const data = Buffer.allocUnsafeSlow(bytes);
-    const operations: WriteOperation[] = [];
-    const lastOf = new Map<GroupSlot, number>();
-    let offset = 0;
-    for (const { slot, operations: parts, entries } of batch) {
-      for (const part of parts) {
-        if (part.kind !== "append" || slot === null) {
-          operations.push(part);
-          continue;
-        }
-        const last = lastOf.get(slot) ?? slot.log?.lastIndex ?? 0;
-        operations.push({ ...part, offset, truncate: part.from <= last });
-        lastOf.set(slot, part.from + part.terms.length - 1);
-      }
-      for (const entry of entries) {
-        data.set(entry.data, offset);
-        offset += entry.data.length;
-      }
-    }
-    return { operations, data };
   }
 
   /** A full disk fails the batch alone; anything else ends the store. */
@@ -381,7 +429,7 @@ export class LogStore {
     if (this.#closed || this.#failed !== null) return;
     const idleBefore = this.#init.clock.now() - storageLimits.tailIdleMs;
     for (const slot of this.#slots.values()) {
-      if (slot.commitDirty && slot.failed === null && !slot.destroyed) {
+      if (this.#isCommitDue(slot) && slot.failed === null && slot.fate === "held") {
         this.#enqueue(slot, [this.#stateOperation(slot)], []).catch(() => {});
       }
       if (slot.log !== null && slot.lastAppendMs < idleBefore) {
@@ -389,47 +437,91 @@ export class LogStore {
         slot.log.dropCold();
       }
     }
-    if (this.#sweeping.size > 0 && this.#sweeper === null) {
-      this.#sweeper = this.#sweep().finally(() => {
-        this.#sweeper = null;
-      });
-    }
+    void this.#sweeper.start();
   }
 
   /** Leaves a tombstone at once; the entries go in small steps between other writes. */
-  async destroy(id: string): Promise<void> {
+  destroy(id: string): Promise<void> {
+    return this.#drop(id, "destroyed");
+  }
+
+  /** The same, but this node may become a member again: it remembers its vote. */
+  leave(id: string): Promise<void> {
+    return this.#drop(id, "left");
+  }
+
+  async #drop(id: string, fate: GroupFate): Promise<void> {
     const slot = this.#slots.get(id);
-    if (slot === undefined || slot.destroyed || slot.group < 0) return;
+    if (slot === undefined || slot.fate !== "held" || slot.group < 0) return;
     this.#check(null);
     await this.flush();
-    slot.destroyed = true;
+    slot.fate = fate;
     slot.log = null;
+    slot.cut = null;
     try {
-      await this.#init.writer.call("destroy", { group: slot.group });
+      await this.#init.writer.call("destroy", { group: slot.group, fate });
     } catch (error) {
-      slot.destroyed = false;
+      slot.fate = "held";
       throw this.#noteFailure(error);
     }
     slot.members = [];
     slot.info = new Uint8Array();
-    this.#sweeping.add(slot);
+    this.#sweeper.add(slot.group, "all");
   }
 
-  async #sweep(): Promise<void> {
-    for (const slot of [...this.#sweeping]) {
-      const request = { group: slot.group, rowsMax: storageLimits.deleteRowsMax };
-      try {
-        let more = true;
-        while (more && !this.#closed) {
-          more = await this.#init.writer.call("sweep", request);
-          this.#sinceCheckpointBytes += storageLimits.deleteRowsMax * 4096;
-          this.#maybeCheckpoint();
-        }
-        if (!more) this.#sweeping.delete(slot);
-      } catch (error) {
-        this.#noteFailure(error);
-        return;
-      }
+  /**
+   * A checkpoint, which is durable by now, stands for the log up to `cut`; `members` are those of
+   * the entries up to there. The entries go in small steps.
+   */
+  async cut(id: string, cut: LogCut, members: readonly Member[]): Promise<void> {
+    const slot = this.#held(id, "cut");
+    const { log } = slot;
+    if (log === null || cut.index < log.firstIndex) return;
+    if (cut.index > log.lastIndex || log.term(cut.index) !== cut.term) {
+      throw new RangeError(`Cannot cut group "${id}" at entry ${cut.index}: the log has it not`);
+    }
+    await this.#call("cut", { group: slot.group, cut, members: membersText(members) });
+    slot.cut = cut;
+    slot.members = members;
+    log.cutTo(cut.index, cut.term);
+    this.#sweeper.add(slot.group, "cut");
+  }
+
+  /**
+   * A checkpoint of another member takes the place of this node's log. To be called while the group
+   * is not loaded by anybody. Whoever holds entries of a term has seen that term; a vote of that
+   * very term stays.
+   */
+  async seed(id: string, cut: LogCut, members: readonly Member[]): Promise<void> {
+    const slot = this.#held(id, "seed");
+    await this.flush();
+    const { group } = slot;
+    const before = await this.#init.reader.call("load", { group });
+    const isNewTerm = before.term < cut.term;
+    const term = Math.max(before.term, cut.term);
+    const vote = isNewTerm ? null : before.votedFor;
+    const text = membersText(members);
+    await this.#call("seed", { group, cut, members: text, term, vote });
+    slot.log = null;
+    slot.cut = cut;
+    slot.members = members;
+  }
+
+  #held(id: string, verb: string): GroupSlot {
+    const slot = this.#slots.get(id);
+    if (slot !== undefined && slot.fate === "held" && slot.group >= 0) return slot;
+    throw new TypeError(`Cannot ${verb} group "${id}": this node does not hold it`);
+  }
+
+  async #call(
+    name: "cut" | "seed",
+    request: WorkerCalls["cut"]["request"] | WorkerCalls["seed"]["request"],
+  ): Promise<void> {
+    this.#check(null);
+    try {
+      await this.#init.writer.call(name, request as WorkerCalls["seed"]["request"]);
+    } catch (error) {
+      throw this.#noteFailure(error);
     }
   }
 
@@ -438,13 +530,13 @@ export class LogStore {
     if (this.#closed) return;
     this.#maintenance.cancel();
     for (const slot of this.#slots.values()) {
-      if (!slot.commitDirty || slot.destroyed || this.#refusal(slot) !== null) continue;
+      if (!slot.commitDirty || this.#refusal(slot) !== null) continue;
       this.#enqueue(slot, [this.#stateOperation(slot)], []).catch(() => {});
     }
     this.#closed = true;
     await this.flush();
     await this.#checkpointing;
-    await this.#sweeper;
+    await this.#sweeper.stop();
     await this.#init.reader.close();
     await this.#init.writer.close();
   }

@@ -15,6 +15,8 @@ import type { WorkerSource } from "./types.ts";
 
 export interface MetaStore {
   get(key: string): Uint8Array | undefined;
+  /** Keys that begin with `prefix`. */
+  keys(prefix: string): string[];
   /** Durable when resolved; null removes the key. */
   put(key: string, value: Uint8Array | null): Promise<void>;
 }
@@ -93,7 +95,11 @@ function storageOf(parts: {
   return {
     dataDir: dataDir.path,
     log,
-    meta: { get: (key) => values.get(key), put },
+    meta: {
+      get: (key) => values.get(key),
+      keys: (prefix) => [...values.keys()].filter((key) => key.startsWith(prefix)),
+      put,
+    },
     failure: log.failure,
     close: async () => {
       await log.close();

@@ -5,7 +5,7 @@
  */
 
 import type { Worker, WorkerOptions } from "node:worker_threads";
-import type { EntryKind } from "../raft/types.ts";
+import type { EntryKind, VoteFloor } from "../raft/types.ts";
 
 /** How to start the storage worker: from its source file, from a bundle, from an asset. */
 export type WorkerSource = (options: WorkerOptions) => Worker;
@@ -47,13 +47,31 @@ export interface GroupRow {
   /** CBOR-free: one member a line would not survive odd ids, so JSON. */
   readonly members: string;
   readonly info: Uint8Array;
-  readonly destroyed: boolean;
+  readonly fate: GroupFate;
+}
+
+/**
+ * `left`: this node is no member any more, and may become one again; its term and vote are kept, so
+ * that it does not vote twice then. `destroyed`: there is no such group any more, for ever. Values
+ * in the database are the positions: never renumber.
+ */
+export const GROUP_FATES = ["held", "destroyed", "left"] as const;
+export type GroupFate = (typeof GROUP_FATES)[number];
+
+/** A place up to which the log is replaced by a checkpoint. */
+export interface LogCut {
+  readonly index: number;
+  readonly term: number;
+  /** Names the checkpoint for the layer above. */
+  readonly checkpoint: string;
 }
 
 export interface GroupState {
   readonly term: number;
   readonly votedFor: string | null;
   readonly commit: number;
+  readonly cut: LogCut | null;
+  readonly floor: VoteFloor | null;
   readonly firstIndex: number;
   readonly lastIndex: number;
   readonly runs: readonly TermRun[];
@@ -76,7 +94,18 @@ export interface WorkerCalls {
     request: { id: string; members: string; info: Uint8Array };
     result: number;
   };
-  destroy: { request: { group: number }; result: null };
+  destroy: { request: { group: number; fate: GroupFate }; result: null };
+  /** A group that was left is held again, with its term and vote. */
+  revive: { request: { group: number; members: string; info: Uint8Array }; result: null };
+  /** Remembers the cut; the entries before it are deleted later, in steps. */
+  cut: { request: { group: number; cut: LogCut; members: string }; result: null };
+  /** Replaces the whole log by a checkpoint. */
+  seed: {
+    request: { group: number; cut: LogCut; members: string; term: number; vote: string | null };
+    result: null;
+  };
+  /** Deletes some entries before a group's cut; false when none are left. */
+  sweepCut: { request: { group: number; rowsMax: number }; result: boolean };
   /** Deletes some rows of a destroyed group; false when none are left. */
   sweep: { request: { group: number; rowsMax: number }; result: boolean };
   groups: { request: null; result: readonly GroupRow[] };
@@ -110,4 +139,6 @@ export interface WorkerReply {
 export interface WorkerSetup {
   readonly path: string;
   readonly role: "writer" | "reader";
+  /** One 32-bit count of the requests that were posted: what the worker sleeps on. */
+  readonly posted: SharedArrayBuffer;
 }

@@ -65,12 +65,16 @@ export class BulkWindow {
   }
 }
 
-/** The receiving half: collects what was worked off and gives it back once a turn. */
+/**
+ * The receiving half: collects what was worked off, and gives it back when it is a good part of the
+ * window, or soon: a frame as large as the window waits for all of it.
+ */
 export class CreditReturn {
   readonly #give: (bytes: number) => void;
   #heldBytes = 0;
   #owedBytes = 0;
-  #scheduled = false;
+  #isDue = false;
+  #timer: NodeJS.Timeout | null = null;
   #closed = false;
 
   constructor(give: (bytes: number) => void) {
@@ -90,15 +94,26 @@ export class CreditReturn {
       released = true;
       this.#heldBytes -= bytes;
       this.#owedBytes += bytes;
-      if (this.#scheduled || this.#closed) return;
-      this.#scheduled = true;
-      setImmediate(() => this.#flush());
+      this.#schedule();
     };
   }
 
+  #schedule(): void {
+    if (this.#isDue || this.#closed) return;
+    const { bulkCreditStepBytes, bulkCreditStepMs } = transportLimits;
+    if (this.#owedBytes >= bulkCreditStepBytes) {
+      this.#isDue = true;
+      setImmediate(() => this.#flush());
+    } else {
+      this.#timer ??= setTimeout(() => this.#flush(), bulkCreditStepMs).unref();
+    }
+  }
+
   #flush(): void {
-    this.#scheduled = false;
-    if (this.#closed) return;
+    this.#isDue = false;
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = null;
+    if (this.#closed || this.#owedBytes === 0) return;
     const bytes = this.#owedBytes;
     this.#owedBytes = 0;
     this.#give(bytes);
@@ -106,5 +121,7 @@ export class CreditReturn {
 
   close(): void {
     this.#closed = true;
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = null;
   }
 }

@@ -6,7 +6,10 @@
 import type { Stream, StreamMessageEvent } from "@libp2p/interface";
 import { Uint8ArrayList } from "uint8arraylist";
 import { transportLimits } from "../limits.ts";
-import { FrameParser, frameHead, ProtocolError } from "./frames.ts";
+import { FRAME_HEAD_BYTES, FrameParser, frameHead, ProtocolError } from "./frames.ts";
+
+/** Up to here one piece of memory is cheaper for all layers below than a copy saved. */
+const COPIED_BYTES_MAX = 8 * 1024;
 
 export interface FramedStreamHandlers {
   onFrame(type: number, payload: Uint8Array): void;
@@ -59,7 +62,7 @@ export class FramedStream {
   send(type: number, payload: Uint8Array): boolean {
     if (this.#closed) return false;
     try {
-      this.#stream.send(new Uint8ArrayList(frameHead(type, payload.length), payload));
+      this.#stream.send(framed(type, payload));
       return true;
     } catch {
       // It closed under us, or its buffer is over the limit; the close event may be late.
@@ -89,4 +92,13 @@ export class FramedStream {
     this.#closed = true;
     this.#abort("link closed");
   }
+}
+
+function framed(type: number, payload: Uint8Array): Uint8Array | Uint8ArrayList {
+  const head = frameHead(type, payload.length);
+  if (payload.length > COPIED_BYTES_MAX) return new Uint8ArrayList(head, payload);
+  const frame = new Uint8Array(FRAME_HEAD_BYTES + payload.length);
+  frame.set(head);
+  frame.set(payload, FRAME_HEAD_BYTES);
+  return frame;
 }

@@ -4,15 +4,16 @@
  */
 
 import { noise } from "@chainsafe/libp2p-noise";
-import { yamux } from "@chainsafe/libp2p-yamux";
 import { type GossipSub, gossipsub } from "@libp2p/gossipsub";
 import { type Identify, identify } from "@libp2p/identify";
-import type { ConnectionEncrypter, Libp2p, PrivateKey } from "@libp2p/interface";
+import type { ConnectionEncrypter, Libp2p, PeerId, PrivateKey } from "@libp2p/interface";
 import { tcp } from "@libp2p/tcp";
 import { createLibp2p, type Libp2pOptions } from "libp2p";
 import type { Refusals } from "../counters.ts";
 import { directoryLimits, transportLimits } from "../limits.ts";
 import type { NodeId } from "../raft/types.ts";
+import { sparingNoise, sparingYamux } from "./_sparing.ts";
+import type { Gate } from "./gate.ts";
 import { noisePrologue } from "./mesh_key.ts";
 
 export type MeshServices = { identify: Identify; pubsub: GossipSub };
@@ -23,15 +24,16 @@ export interface Libp2pInit {
   readonly listen: readonly string[];
   readonly announce: readonly string[];
   readonly refusals: Refusals;
-  /** May this identity have a connection? */
-  readonly admit: (id: NodeId) => boolean;
+  readonly gate: Gate;
+  /** An identity to show a ticket to, before this node knows who the members are. */
+  readonly sponsor: () => NodeId | null;
 }
 
 type NoiseFactory = ReturnType<typeof noise>;
 
 /** Noise that counts the handshakes that failed: those of strangers. */
 function countedNoise(init: Libp2pInit): NoiseFactory {
-  const make = noise({ prologueBytes: noisePrologue(init.meshKey) });
+  const make = sparingNoise(noise({ prologueBytes: noisePrologue(init.meshKey) }));
   return (components) => {
     const inner = make(components);
     const secureInbound = inner.secureInbound.bind(inner);
@@ -49,14 +51,15 @@ function countedNoise(init: Libp2pInit): NoiseFactory {
 
 function connectionGater(init: Libp2pInit): NonNullable<Libp2pOptions["connectionGater"]> {
   const { counters } = init.refusals;
+  const { gate } = init;
   const refused = (id: NodeId) => {
-    if (init.admit(id)) return false;
+    if (gate.isMember(id) || gate.mayKnock(id)) return false;
     init.refusals.note("peers_refused", { peer: id }, "Refused a peer that is not a member");
     return true;
   };
   return {
     denyDialMultiaddr: () => false,
-    denyDialPeer: (id) => !init.admit(id.toString()),
+    denyDialPeer: (id) => !gate.isMember(id.toString()) && init.sponsor() !== id.toString(),
     denyInboundConnection: () => {
       counters.add("inbound_connections");
       return false;
@@ -71,6 +74,55 @@ function connectionGater(init: Libp2pInit): NonNullable<Libp2pOptions["connectio
   };
 }
 
+type PubsubFactory = ReturnType<typeof gossipsub>;
+type Registrar = Parameters<PubsubFactory>[0]["registrar"];
+
+/** Gossip with members only: a newcomer that shows its ticket hears and says nothing here. */
+function memberGossip(init: Libp2pInit): PubsubFactory {
+  const make = gossipsub({
+    allowPublishToZeroTopicPeers: true,
+    emitSelf: false,
+    // Meshes are small: every member hears every announcement at once.
+    floodPublish: true,
+    doPX: false,
+    maxInboundDataLength: 4 * directoryLimits.messageBytesMax,
+    // Many nodes behind one address are normal here.
+    scoreParams: { IPColocationFactorWeight: 0 },
+  });
+  const isMember = (id: PeerId) => init.gate.isMember(id.toString());
+  return (components) => {
+    const { registrar } = components;
+    const gated: Registrar = Object.create(registrar, {
+      handle: {
+        value: ((protocol, handler, options) =>
+          registrar.handle(
+            protocol,
+            (stream, connection) => {
+              if (isMember(connection.remotePeer)) return handler(stream, connection);
+              stream.abort(new Error("not a member"));
+            },
+            options,
+          )) satisfies Registrar["handle"],
+      },
+      register: {
+        value: ((protocol, topology, options) =>
+          registrar.register(
+            protocol,
+            {
+              ...topology,
+              onConnect: (id, connection) => {
+                if (isMember(id)) topology.onConnect?.(id, connection);
+              },
+            },
+            options,
+          )) satisfies Registrar["register"],
+      },
+    });
+    // The components are a proxy, whose fields a copy would not have.
+    return make(Object.create(components, { registrar: { value: gated } }));
+  };
+}
+
 function options(init: Libp2pInit): Libp2pOptions<MeshServices> {
   const limits = transportLimits;
   const socket = { noDelay: true, keepAlive: true };
@@ -80,7 +132,7 @@ function options(init: Libp2pInit): Libp2pOptions<MeshServices> {
     addresses: { listen: [...init.listen], appendAnnounce: [...init.announce] },
     transports: [tcp({ dialOpts: socket, listenOpts: socket })],
     connectionEncrypters: [countedNoise(init)],
-    streamMuxers: [yamux()],
+    streamMuxers: [sparingYamux()],
     connectionGater: connectionGater(init),
     connectionManager: {
       maxConnections: limits.connectionsMax,
@@ -98,16 +150,7 @@ function options(init: Libp2pInit): Libp2pOptions<MeshServices> {
     },
     services: {
       identify: identify(),
-      pubsub: gossipsub({
-        allowPublishToZeroTopicPeers: true,
-        emitSelf: false,
-        // Meshes are small: every member hears every announcement at once.
-        floodPublish: true,
-        doPX: false,
-        maxInboundDataLength: 4 * directoryLimits.messageBytesMax,
-        // Many nodes behind one address are normal here.
-        scoreParams: { IPColocationFactorWeight: 0 },
-      }),
+      pubsub: memberGossip(init),
     },
   };
 }

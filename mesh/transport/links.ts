@@ -45,6 +45,8 @@ export interface LinksInit {
   readonly clock: Clock;
   readonly refusals: Refusals;
   readonly addresses: () => readonly string[];
+  /** Others open no link here. */
+  readonly isMember: (id: NodeId) => boolean;
   readonly events: LinkEvents;
 }
 
@@ -176,6 +178,7 @@ export class Links {
       onClose: (fault) => this.#dropHalf(half, fault),
     });
     if (this.#stopped) this.#dropHalf(half, null);
+    else if (!this.#init.isMember(id)) this.#dropHalf(half, "it is not a member");
     else if (id >= this.#init.libp2p.peerId.toString()) {
       this.#dropHalf(half, "the peer with the higher id opened a link");
     }

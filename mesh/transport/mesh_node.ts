@@ -12,9 +12,11 @@ import { blobLimits, rpcLimits, transportLimits } from "../limits.ts";
 import type { NodeId, Prng } from "../raft/types.ts";
 import type { MetaStore } from "../storage/storage.ts";
 import { dialableAddresses } from "./_addresses.ts";
+import { Knocking } from "./_knocking.ts";
 import { type MeshServices, startLibp2p } from "./_libp2p.ts";
 import { libp2pRpcWire } from "./_rpc_wire.ts";
 import { frameType, ProtocolError } from "./frames.ts";
+import { type Gate, keyIsEnough } from "./gate.ts";
 import { loadIdentity, loadMeshKey, type MeshKey } from "./identity.ts";
 import { Links } from "./links.ts";
 import { PeerBook } from "./peer_book.ts";
@@ -63,8 +65,8 @@ export interface MeshNodeOptions {
   readonly meshKey?: Uint8Array;
   /** Multiaddrs with /p2p/ID of peers to find the mesh by. */
   readonly bootstrap?: readonly string[];
-  /** May this identity have a connection? Whoever lacks the key is refused before. */
-  readonly admit?: (id: NodeId) => boolean;
+  /** Whom to let in; whoever lacks the key is refused before. Default: the key is enough. */
+  readonly gate?: Gate;
   readonly clock?: Clock;
   readonly prng?: Prng;
   readonly log?: MeshLog;
@@ -80,6 +82,8 @@ export class MeshNode implements GroupTransport {
   readonly rpc: Rpc;
   /** The same for what is large and slow, on a protocol and with limits of its own. */
   readonly transfers: Rpc;
+  /** What a newcomer may ask: to become a member. */
+  readonly knocks: Rpc;
   readonly refusals: Refusals;
   readonly #meshKey: MeshKey;
   readonly #links: Links;
@@ -87,6 +91,8 @@ export class MeshNode implements GroupTransport {
   readonly #keeper: PeerKeeper;
   readonly #clock: Clock;
   readonly #log: MeshLog;
+  readonly #gate: Gate;
+  readonly #knocking: Knocking;
   readonly #listen: readonly string[];
   readonly #announce: readonly string[];
   readonly #peerListeners = new Set<(event: PeerEvent) => void>();
@@ -99,8 +105,12 @@ export class MeshNode implements GroupTransport {
     libp2p: Libp2p<MeshServices>;
     refusals: Refusals;
     clock: Clock;
+    knocking: Knocking;
   }) {
     const { options, libp2p, clock, refusals } = parts;
+    const gate = options.gate ?? keyIsEnough;
+    this.#gate = gate;
+    this.#knocking = parts.knocking;
     this.id = libp2p.peerId.toString();
     this.#meshKey = parts.key;
     this.key = parts.key.key;
@@ -115,6 +125,7 @@ export class MeshNode implements GroupTransport {
       clock,
       refusals,
       addresses: () => this.#plainAddresses(),
+      isMember: (id) => gate.isMember(id),
       events: {
         onUp: (id, info) => this.#onUp(id, info),
         onDown: (id) => this.#onDown(id),
@@ -133,18 +144,23 @@ export class MeshNode implements GroupTransport {
       self: this.id,
       meta: options.meta,
       clock,
+      mayKnow: (id) => gate.isMember(id),
       onAdded: (peer) => this.#keeper.add(peer),
       onDropped: (id) => this.#keeper.remove(id),
       onSaveError: (error) =>
         this.#log.warn({ error: error.message }, "Cannot store the list of known peers"),
     });
-    this.rpc = this.#makeRpc("/node-mesh/rpc/1", rpcLimits.inboundPerPeerMax);
-    this.transfers = this.#makeRpc("/node-mesh/blob/1", blobLimits.inboundPerPeerMax);
+    const isMember = (id: NodeId) => gate.isMember(id);
+    const anyone = () => true;
+    this.rpc = this.#makeRpc("rpc", rpcLimits.inboundPerPeerMax, isMember);
+    this.transfers = this.#makeRpc("blob", blobLimits.inboundPerPeerMax, isMember);
+    this.knocks = this.#makeRpc("join", rpcLimits.knocksPerPeerMax, anyone);
   }
 
-  #makeRpc(protocol: string, streamsPerPeerMax: number): Rpc {
+  #makeRpc(name: string, streamsPerPeerMax: number, mayAsk: (id: NodeId) => boolean): Rpc {
+    const protocol = `/node-mesh/${name}/1`;
     const wire = libp2pRpcWire({ libp2p: this.libp2p, protocol, streamsPerPeerMax });
-    return new Rpc({ self: this.id, wire, refusals: this.refusals });
+    return new Rpc({ self: this.id, wire, mayAsk, refusals: this.refusals });
   }
 
   static async start(options: MeshNodeOptions): Promise<MeshNode> {
@@ -153,15 +169,17 @@ export class MeshNode implements GroupTransport {
     const refusals = new Refusals({ counters, log: options.log ?? silentLog, clock });
     const privateKey = await loadIdentity(options.meta);
     const key = await loadMeshKey(options.meta, options.meshKey);
+    const knocking = new Knocking({ gate: options.gate ?? keyIsEnough, clock });
     const libp2p = await startLibp2p({
       privateKey,
       meshKey: key.key,
       listen: options.listen,
       announce: options.announce ?? [],
       refusals,
-      admit: options.admit ?? (() => true),
+      gate: knocking,
+      sponsor: () => knocking.sponsor,
     });
-    const node = new MeshNode({ options, key, libp2p, refusals, clock });
+    const node = new MeshNode({ options, key, libp2p, refusals, clock, knocking });
     try {
       await node.#run(options.bootstrap ?? []);
     } catch (error) {
@@ -175,6 +193,7 @@ export class MeshNode implements GroupTransport {
     this.libp2p.addEventListener("connection:open", (event) => this.#onConnection(event.detail));
     await this.rpc.start();
     await this.transfers.start();
+    await this.knocks.start();
     await this.#links.start();
     this.#book.load();
     for (const addr of bootstrap) {
@@ -187,7 +206,11 @@ export class MeshNode implements GroupTransport {
   #onConnection(connection: Connection): void {
     if (this.#stopping !== null) return;
     const id = connection.remotePeer.toString();
-    // Whoever got here has the key. Its own addresses come with its hello.
+    if (!this.#gate.isMember(id)) {
+      this.#knocking.came(connection);
+      return;
+    }
+    // Its own addresses come with its hello.
     this.#book.learn(id, []);
     this.#keeper.wake(id);
   }
@@ -246,6 +269,10 @@ export class MeshNode implements GroupTransport {
   #onFrame(id: NodeId, payload: Uint8Array, release: () => void): void {
     if (this.#frameListeners.size === 0) release();
     for (const listener of this.#frameListeners) listener(id, payload, release);
+  }
+
+  isMember(id: NodeId): boolean {
+    return this.#gate.isMember(id);
   }
 
   isConnected(id: NodeId): boolean {
@@ -314,6 +341,46 @@ export class MeshNode implements GroupTransport {
     this.#book.drop(id);
   }
 
+  /** The mesh key given at the start becomes this node's own. */
+  keepKey(): Promise<void> {
+    return this.#meshKey.keep();
+  }
+
+  /** Who belongs has changed: newcomers may come again as members, former members go. */
+  membersChanged(): void {
+    for (const connection of this.libp2p.getConnections()) {
+      const id = connection.remotePeer.toString();
+      if (!this.#gate.isMember(id)) {
+        if (!this.#knocking.isKnocking(id)) connection.abort(new Error("not a member"));
+      } else if (this.#knocking.isKnocking(id)) this.#knocking.dismissSoon(id);
+    }
+    for (const { id } of this.#book.all()) if (!this.#gate.isMember(id)) this.#book.drop(id);
+  }
+
+  /** A connection to a member on which this node may ask to become one too. */
+  async knock(
+    addrs: readonly string[],
+    options: { signal?: AbortSignal | undefined } = {},
+  ): Promise<{ id: NodeId; leave: () => Promise<void> }> {
+    const id = addrs.map(nodeIdOf).find((found) => found !== null) ?? "";
+    const limits = [AbortSignal.timeout(2 * transportLimits.dialTimeoutMs)];
+    if (options.signal !== undefined) limits.push(options.signal);
+    this.#knocking.sponsor = id;
+    try {
+      const to = addrs.map((addr) => multiaddr(addr));
+      const connection = await this.libp2p.dial(to, { signal: AbortSignal.any(limits) });
+      const leave = async () => {
+        this.#knocking.sponsor = null;
+        await connection.close().catch(() => {});
+      };
+      return { id, leave };
+    } catch (error) {
+      this.#knocking.sponsor = null;
+      if (options.signal?.aborted) throw options.signal.reason;
+      throw joinError(addrs.join(", "), error);
+    }
+  }
+
   /** Connects to a member; resolves when the link is up, which is the admission. */
   async join(
     addrs: readonly string[],
@@ -379,6 +446,7 @@ export class MeshNode implements GroupTransport {
     await this.#keeper.stop();
     await this.rpc.stop();
     await this.transfers.stop();
+    await this.knocks.stop();
     await this.#book.stop();
     try {
       await this.libp2p.stop();

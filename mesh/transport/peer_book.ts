@@ -46,6 +46,8 @@ export interface PeerBookInit {
   readonly self: NodeId;
   readonly meta: MetaStore;
   readonly clock: Clock;
+  /** Only members are worth an address. */
+  readonly mayKnow: (id: NodeId) => boolean;
   readonly onAdded: (peer: KnownPeer) => void;
   readonly onDropped: (id: NodeId) => void;
   /** The book could not be written; the node works on without it. */
@@ -111,7 +113,7 @@ export class PeerBook {
   }
 
   #merge(id: NodeId, addrs: readonly string[], options: { first: boolean }): boolean {
-    if (id === this.#init.self || !isNodeId(id)) return false;
+    if (id === this.#init.self || !isNodeId(id) || !this.#init.mayKnow(id)) return false;
     const given = addrs.map(plainAddr).filter((addr) => addr !== null);
     const known = this.#peers.get(id);
     if (known === undefined) return this.#add(id, [...new Set(given)]);

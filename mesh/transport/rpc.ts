@@ -84,6 +84,8 @@ interface StreamServer {
 export interface RpcInit {
   readonly self: NodeId;
   readonly wire: RpcWire;
+  /** Whom to answer at all. */
+  readonly mayAsk?: (from: NodeId) => boolean;
   readonly refusals: Refusals;
 }
 
@@ -157,6 +159,11 @@ export class Rpc {
 
   async #serve(stream: RpcStream, from: NodeId): Promise<void> {
     const { counters } = this.#init.refusals;
+    if (this.#init.mayAsk?.(from) === false) {
+      this.#init.refusals.note("strangers_refused", { peer: from }, `Refused to answer ${from}`);
+      stream.abort();
+      return;
+    }
     const signal = AbortSignal.any([this.#stopping.signal, stream.closed]);
     try {
       const { method, body } = await stream.readRequest(signal);

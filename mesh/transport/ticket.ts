@@ -1,6 +1,7 @@
 /**
- * What a newcomer is given: a ticket (key, identity and addresses of a member in one string), or a
- * multiaddr together with the key. Both are checked here; whoever calls gets a parsed target.
+ * What a newcomer is given: a ticket (the mesh key, who founded the mesh, identity and addresses of
+ * a member, and the secret that lets in, in one string), or a multiaddr together with the key,
+ * which brings a former member back. Both are checked here; whoever calls gets a parsed target.
  */
 
 import { peerIdFromString } from "@libp2p/peer-id";
@@ -13,9 +14,18 @@ import { MESH_KEY_BYTES, sealed, unsealed } from "./mesh_key.ts";
 
 const PREFIX = "nm1:";
 const TICKET_CHARS_MAX = 8_192;
+const SECRET_BYTES = 32;
+
+/** What lets a newcomer in: the ticket's own secret, and the identity that all trust begins at. */
+export interface Invitation {
+  readonly secret: Uint8Array;
+  readonly root: NodeId;
+}
 
 export interface JoinTarget {
   readonly key: Uint8Array;
+  /** Null: only for a node that is a member already. */
+  readonly invitation: Invitation | null;
   readonly id: NodeId;
   /** Each ends in /p2p/<id>. */
   readonly addrs: readonly string[];
@@ -25,6 +35,8 @@ const ticketCodec = new Codec(
   "the ticket",
   Type.Object({
     k: Type.Uint8Array({ minByteLength: MESH_KEY_BYTES, maxByteLength: MESH_KEY_BYTES }),
+    s: Type.Uint8Array({ minByteLength: SECRET_BYTES, maxByteLength: SECRET_BYTES }),
+    r: Type.String({ maxLength: 128 }),
     p: Type.String({ maxLength: 128 }),
     a: Type.Array(Type.String({ maxLength: transportLimits.addrCharsMax }), {
       maxItems: transportLimits.peerAddrsMax,
@@ -60,12 +72,15 @@ export function withNodeId(addr: string, id: NodeId): string {
   return multiaddr(addr).toString();
 }
 
-export function encodeTicket(target: JoinTarget): string {
+export function encodeTicket(target: JoinTarget & { invitation: Invitation }): string {
   const suffix = `/p2p/${target.id}`;
   const a = target.addrs
     .slice(0, transportLimits.peerAddrsMax)
     .map((addr) => (addr.endsWith(suffix) ? addr.slice(0, -suffix.length) : addr));
-  return PREFIX + sealed(ticketCodec.encode({ k: target.key, p: target.id, a }));
+  const { secret, root } = target.invitation;
+  return (
+    PREFIX + sealed(ticketCodec.encode({ k: target.key, s: secret, r: root, p: target.id, a }))
+  );
 }
 
 export function decodeTicket(text: string): JoinTarget {
@@ -76,9 +91,11 @@ export function decodeTicket(text: string): JoinTarget {
   const body = unsealed(trimmed.slice(PREFIX.length));
   if (body === null) throw bad("it is incomplete or mistyped");
   try {
-    const { k, p, a } = ticketCodec.decode(body);
-    if (!isNodeId(p)) throw new TypeError("it names no node");
-    return { key: Uint8Array.from(k), id: p, addrs: a.map((addr) => withNodeId(addr, p)) };
+    const { k, s, r, p, a } = ticketCodec.decode(body);
+    if (!isNodeId(p) || !isNodeId(r)) throw new TypeError("it names no node");
+    const invitation = { secret: Uint8Array.from(s), root: r };
+    const addrs = a.map((addr) => withNodeId(addr, p));
+    return { key: Uint8Array.from(k), invitation, id: p, addrs };
   } catch (error) {
     throw bad(error instanceof Error ? error.message : String(error));
   }
@@ -103,5 +120,5 @@ export function parseJoinTarget(
   if (options.key === undefined) {
     throw bad("the mesh key is missing; give it, or use a ticket made by a member");
   }
-  return { key: options.key, id, addrs: [multiaddr(text).toString()] };
+  return { key: options.key, invitation: null, id, addrs: [multiaddr(text).toString()] };
 }

@@ -24,6 +24,7 @@ test("a mesh key survives as text; a damaged one is refused", () => {
 test("a ticket survives as text; a cut, mistyped or foreign one is refused", () => {
   const target = {
     key: generateMeshKey(),
+    invitation: { secret: generateMeshKey(), root: ID },
     id: ID,
     addrs: [ADDR, `/dns4/a.example/tcp/1/p2p/${ID}`],
   };
@@ -39,7 +40,12 @@ test("a ticket survives as text; a cut, mistyped or foreign one is refused", () 
 
 test("a multiaddr needs the identity and the key", () => {
   const key = generateMeshKey();
-  assert.deepEqual(parseJoinTarget(ADDR, { key }), { key, id: ID, addrs: [ADDR] });
+  assert.deepEqual(parseJoinTarget(ADDR, { key }), {
+    key,
+    invitation: null,
+    id: ID,
+    addrs: [ADDR],
+  });
   assert.throws(() => parseJoinTarget(ADDR), /the mesh key is missing/);
   assert.throws(() => parseJoinTarget("/ip4/192.0.2.7/tcp/1", { key }), /identity is missing/);
   assert.throws(

@@ -15,7 +15,9 @@ import { ApiError, problemOf } from "./problem.ts";
 import { accessRoutes } from "./routes_access.ts";
 import { dashboardRoutes } from "./routes_dashboard.ts";
 import { eventRoutes } from "./routes_events.ts";
+import { membershipRoutes } from "./routes_membership.ts";
 import { nodeRoutes } from "./routes_node.ts";
+import { placementRoutes } from "./routes_placement.ts";
 import { socketRoutes } from "./routes_socket.ts";
 import { vmRoutes } from "./routes_vm.ts";
 import { apiLimits } from "./schemas.ts";
@@ -44,6 +46,8 @@ export async function makeApp(daemon: DaemonParts, options: AppOptions): Promise
   if (options.guard === null) guardSocket(app);
   else guardTcp(app, options.guard);
   nodeRoutes(app, daemon, options);
+  membershipRoutes(app, daemon);
+  placementRoutes(app, daemon);
   vmRoutes(app, daemon);
   eventRoutes(app, daemon);
   socketRoutes(app, daemon);
@@ -65,6 +69,7 @@ const document: NonNullable<FastifyDynamicSwaggerOptions["openapi"]> = {
   },
   tags: [
     { name: "node", description: "This node and the mesh" },
+    { name: "membership", description: "Who belongs to the mesh, and what for" },
     { name: "vms", description: "Virtual machines" },
     { name: "console", description: "Consoles of VMs" },
     { name: "events", description: "What changes" },

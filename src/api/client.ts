@@ -4,6 +4,8 @@
  */
 import { type IncomingMessage, request } from "node:http";
 import { Readable } from "node:stream";
+import { membershipLimits } from "../../mesh/limits.ts";
+import { type MeshRole, meshRoles } from "../../mesh/membership/roles.ts";
 import { cannot, UserError } from "../user_error.ts";
 import { readEvents, readLines } from "./ndjson.ts";
 import { errorOf } from "./problem.ts";
@@ -20,6 +22,7 @@ import type {
   VmRequest,
   VmView,
 } from "./schemas.ts";
+import type { TicketOrder, TicketView } from "./schemas_membership.ts";
 import { apiSocketPath } from "./socket_path.ts";
 
 /** The node does not answer at all: it is down, or was killed while it answered. */
@@ -32,7 +35,7 @@ const answerMs = 120_000;
 const answerBytesMax = 64 * 1024 * 1024;
 
 interface Call {
-  readonly method?: "GET" | "POST" | "DELETE";
+  readonly method?: "GET" | "POST" | "PUT" | "DELETE";
   readonly body?: object;
   readonly signal?: AbortSignal | undefined;
   readonly accept?: string;
@@ -53,8 +56,28 @@ export class ApiClient {
     return this.#pages("/v1/nodes", (page: { nodes: NodeView[] }) => page.nodes);
   }
 
-  async ticket(): Promise<string> {
-    return (await this.#json<{ ticket: string }>("/v1/ticket")).ticket;
+  /** A new ticket; without an order one for any number of nodes with all roles, for a day. */
+  async ticket(order: Partial<TicketOrder> = {}): Promise<string> {
+    const body = { roles: meshRoles, uses: 0, life_ms: membershipLimits.ticketLifeMs, ...order };
+    const call = { method: "POST", body } as const;
+    return (await this.#json<{ ticket: string }>("/v1/tickets", call)).ticket;
+  }
+
+  async tickets(): Promise<TicketView[]> {
+    return (await this.#json<{ tickets: TicketView[] }>("/v1/tickets")).tickets;
+  }
+
+  async revokeTicket(id: string): Promise<void> {
+    await this.#json(`/v1/tickets/${encodeURIComponent(id)}`, { method: "DELETE" });
+  }
+
+  async setRoles(node: string, roles: readonly MeshRole[]): Promise<void> {
+    const path = `/v1/nodes/${encodeURIComponent(node)}/roles`;
+    await this.#json(path, { method: "PUT", body: { roles } });
+  }
+
+  async removeNode(node: string): Promise<void> {
+    await this.#json(`/v1/nodes/${encodeURIComponent(node)}`, { method: "DELETE" });
   }
 
   vms(): Promise<VmView[]> {
@@ -96,6 +119,34 @@ export class ApiClient {
 
   vm(name: string): Promise<VmView> {
     return this.#json(vmPath(name));
+  }
+
+  /** Moves the member on `from` (the primary, if null) to another node. */
+  async move(
+    name: string,
+    body: { readonly to: string; readonly from: string | null },
+    options: { readonly onProgress?: (text: string) => void; readonly signal?: AbortSignal } = {},
+  ): Promise<VmView> {
+    const { signal, onProgress } = options;
+    const path = `${vmPath(name)}/move`;
+    const call = { method: "POST", body, signal } as const;
+    for await (const line of this.#lines<CreateLine>(path, call)) {
+      if ("progress" in line) onProgress?.(line.progress);
+      else if ("problem" in line) throw errorOf(line.problem);
+      else return line.vm;
+    }
+    throw this.#gone("it ended while it answered");
+  }
+
+  async drain(node: string, drain: boolean): Promise<void> {
+    const path = `/v1/nodes/${encodeURIComponent(node)}/drain`;
+    await this.#json(path, { method: "PUT", body: { drain } });
+  }
+
+  /** The names of the VMs that a node still runs a part of. */
+  async vmsOf(node: string): Promise<string[]> {
+    const path = `/v1/nodes/${encodeURIComponent(node)}/vms`;
+    return (await this.#json<{ vms: string[] }>(path)).vms;
   }
 
   async stop(name: string): Promise<void> {

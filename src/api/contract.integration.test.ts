@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { Validator } from "@seriousme/openapi-schema-validator";
 import { Ajv2020, type ValidateFunction } from "ajv/dist/2020.js";
+import { decodeTicket, openMesh } from "../../mesh/mod.ts";
 import { tickerGuest } from "../../test/chaos/cluster.ts";
 import { type Daemon, startDaemon } from "../daemon/daemon.ts";
 import { loadToken } from "./access.ts";
@@ -25,7 +26,7 @@ interface OpenApi {
   readonly openapi: string;
   readonly paths: Readonly<Record<string, Readonly<Record<string, OperationObject>>>>;
 }
-type Method = "GET" | "POST" | "DELETE";
+type Method = "GET" | "POST" | "PUT" | "DELETE";
 
 let directory = "";
 let node: Daemon;
@@ -137,7 +138,7 @@ test("the document is valid OpenAPI 3.1", async () => {
 });
 
 test("every operation answers as the document says", async () => {
-  for (const path of ["/v1/status", "/v1/nodes", "/v1/nodes?limit=1", "/v1/ticket", "/metrics"]) {
+  for (const path of ["/v1/status", "/v1/nodes", "/v1/nodes?limit=1", "/v1/tickets", "/metrics"]) {
     assert.equal((await call("GET", path)).status, 200, path);
   }
   const made = await call("POST", "/v1/vms", { body: vmBody("one") });
@@ -170,6 +171,37 @@ test("every operation answers as the document says", async () => {
   assert.equal((await call("DELETE", "/v1/session")).status, 200);
   const link = (await call("POST", "/v1/login-links")).body as { url: string };
   assert.equal((await call("GET", link.url.slice(url.length), { token: null })).status, 303);
+});
+
+test("tickets are made and revoked, nodes get roles and are removed, as the document says", async () => {
+  const order = { roles: ["lend"], uses: 1, life_ms: 60_000 };
+  const made = await call("POST", "/v1/tickets", { body: order });
+  assert.equal(made.status, 200);
+  const target = decodeTicket((made.body as { ticket: string }).ticket);
+  const dataDir = mkdtempSync(join(tmpdir(), "node-mesh-api-guest-"));
+  const listen = ["/ip4/127.0.0.1/tcp/0"];
+  const guest = await openMesh({ dataDir, listen, meshKey: target.key, joins: true });
+  try {
+    await guest.join(target);
+    const listed = (await call("GET", "/v1/tickets")).body as { tickets: { id: string }[] };
+    const [ticket] = listed.tickets;
+    assert.equal((await call("DELETE", `/v1/tickets/${ticket?.id}`)).status, 200);
+    assert.equal((await call("DELETE", "/v1/tickets/none")).status, 404);
+    const path = `/v1/nodes/${guest.id}`;
+    assert.equal((await call("PUT", `${path}/roles`, { body: { roles: ["use"] } })).status, 200);
+    assert.deepEqual(node.mesh.membership.rolesOf(guest.id), ["use"]);
+    assert.equal((await call("PUT", `${path}/drain`, { body: { drain: true } })).status, 500);
+    const self = `/v1/nodes/${node.mesh.id}`;
+    assert.equal((await call("GET", `${self}/vms`)).status, 200);
+    assert.equal((await call("PUT", `${self}/drain`, { body: { drain: false } })).status, 200);
+    const there = { to: guest.id, from: null };
+    assert.equal((await call("POST", "/v1/vms/none/move", { body: there })).status, 404);
+    assert.equal((await call("DELETE", path)).status, 200);
+    assert.equal((await call("DELETE", `/v1/nodes/${node.mesh.id}`)).status, 400);
+  } finally {
+    await guest.stop();
+    rmSync(dataDir, { recursive: true, force: true });
+  }
 });
 
 test("no operation was left out", () => {

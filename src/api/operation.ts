@@ -3,7 +3,7 @@ import type { TSchema } from "@sinclair/typebox";
 import type { FastifyReply } from "fastify";
 import { ProblemSchema } from "./schemas.ts";
 
-export type Tag = "node" | "vms" | "console" | "events" | "access";
+export type Tag = "node" | "membership" | "vms" | "console" | "events" | "access";
 
 export interface Operation {
   readonly id: string;

@@ -12,7 +12,6 @@ import {
   pageOf,
   type Status,
   StatusSchema,
-  TicketSchema,
 } from "./schemas.ts";
 
 export interface NodeFacts {
@@ -44,17 +43,6 @@ export function nodeRoutes(app: FastifyInstance, daemon: DaemonParts, facts: Nod
       ({ self, name, id }) => `${self ? 0 : 1} ${name} ${id}`,
     );
     return { nodes: page.rows, next: page.next };
-  });
-  const ticket = operation({
-    ...node,
-    id: "getTicket",
-    summary: "What another machine needs to join",
-    description: "Holds the mesh key: whoever has it can join.",
-    answers: { 200: { says: "The ticket.", schema: TicketSchema } },
-  });
-  app.get("/v1/ticket", ticket, (_request, reply) => {
-    void reply.header("cache-control", "no-store");
-    return { ticket: daemon.mesh.ticket() };
   });
   const metrics = operation({
     ...node,

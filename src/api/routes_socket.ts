@@ -39,7 +39,7 @@ export function socketRoutes(app: FastifyInstance, daemon: DaemonParts): void {
     preHandler: async (request) => {
       if (!request.ws) return;
       const { name } = request.params;
-      request.consoleSpec = await daemon.router.expect(name, "open the console of VM");
+      request.consoleSpec = await daemon.router.expectOwn(name, "open the console of VM");
     },
     handler: () => {
       const remedy = "ask for an upgrade, or use /v1/vms/NAME/console";

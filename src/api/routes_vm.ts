@@ -1,21 +1,20 @@
 /** The VMs in the API: any node answers for any VM. */
 import type { Static } from "@sinclair/typebox";
-import type { FastifyInstance, FastifyReply } from "fastify";
+import type { FastifyInstance } from "fastify";
 import { readConsole } from "../daemon/console_reader.ts";
 import type { DaemonParts } from "../daemon/daemon.ts";
 import { cannot, oneLine } from "../user_error.ts";
 import type { VmSpec } from "../vm/vm_spec.ts";
 import { IdempotentAnswers } from "./idempotency.ts";
-import { sendLines } from "./ndjson.ts";
 import { operation, signalOf } from "./operation.ts";
 import { problemOf } from "./problem.ts";
+import { progressLines, stream } from "./progress_lines.ts";
 import {
   apiLimits,
   type ConsoleLine,
   ConsoleLineSchema,
   ConsoleQuerySchema,
   CreateHeadersSchema,
-  type CreateLine,
   CreateLineSchema,
   DoneSchema,
   type Input,
@@ -116,7 +115,7 @@ function createRoute(app: FastifyInstance, daemon: DaemonParts): void {
       });
     };
     if (request.headers.accept?.includes(ndjson) === true) {
-      return stream(reply, left, createLines(create));
+      return stream(reply, left, progressLines(create));
     }
     const vm = await create(() => {});
     return reply.status(201).header("location", `/v1/vms/${vm.id}`).send(vm);
@@ -143,7 +142,7 @@ function actionRoutes(app: FastifyInstance, daemon: DaemonParts): void {
     answers: done,
   });
   app.delete<{ Params: Params }>("/v1/vms/:name", remove, async (request, reply) => {
-    const spec = await router.expect(request.params.name, "remove VM");
+    const spec = await router.expectOwn(request.params.name, "remove VM");
     await router.remove(spec, { signal: signalOf(reply) });
     return {};
   });
@@ -155,7 +154,7 @@ function actionRoutes(app: FastifyInstance, daemon: DaemonParts): void {
     answers: done,
   });
   app.post<{ Params: Params }>("/v1/vms/:name/stop", stop, async (request, reply) => {
-    const spec = await router.expect(request.params.name, "stop VM");
+    const spec = await router.expectOwn(request.params.name, "stop VM");
     await router.stop(spec, { signal: signalOf(reply) });
     return {};
   });
@@ -178,7 +177,7 @@ function consoleRoutes(app: FastifyInstance, daemon: DaemonParts): void {
     "/v1/vms/:name/input",
     input,
     async (request, reply) => {
-      const spec = await router.expect(request.params.name, "type into VM");
+      const spec = await router.expectOwn(request.params.name, "type into VM");
       const { source, seq, data } = request.body;
       const message = { source, seq, data: Buffer.from(data, "base64") };
       await router.input(spec, message, { signal: signalOf(reply) });
@@ -198,26 +197,13 @@ function consoleRoutes(app: FastifyInstance, daemon: DaemonParts): void {
     "/v1/vms/:name/console",
     read,
     async (request, reply) => {
-      const spec = await router.expect(request.params.name, "read the console of VM");
+      const spec = await router.expectOwn(request.params.name, "read the console of VM");
       const offset = Number(request.query.offset);
       const follow = request.query.follow === "true";
       const signal = signalOf(reply);
       return stream(reply, signal, consoleLines(daemon, { spec, offset, follow, signal }));
     },
   );
-}
-
-async function stream(
-  reply: FastifyReply,
-  signal: AbortSignal,
-  lines: AsyncIterable<object>,
-): Promise<void> {
-  reply.hijack();
-  try {
-    await sendLines(reply.raw, lines, signal);
-  } catch {
-    reply.raw.destroy();
-  }
 }
 
 async function* consoleLines(
@@ -238,38 +224,5 @@ async function* consoleLines(
   } catch (error) {
     const refusal = { why: oneLine(error), remedy: "see: node-mesh vm show" };
     yield { problem: problemOf(cannot("read the console of VM", query.spec.name, refusal)) };
-  }
-}
-
-/** Progress as it comes, then the VM or the problem. */
-async function* createLines(
-  create: (onProgress: (text: string) => void) => Promise<VmView>,
-): AsyncGenerator<CreateLine> {
-  const lines: CreateLine[] = [];
-  let wake = (): void => {};
-  let finished = false;
-  const push = (line: CreateLine): void => {
-    lines.push(line);
-    wake();
-  };
-  const creating = (async () => create((progress) => push({ progress })))();
-  void creating
-    .then(
-      (vm) => push({ vm }),
-      (error: unknown) => push({ problem: problemOf(error) }),
-    )
-    .finally(() => {
-      finished = true;
-      wake();
-    });
-  while (!finished || lines.length > 0) {
-    const line = lines.shift();
-    if (line !== undefined) yield line;
-    else {
-      await new Promise<void>((resolve) => {
-        wake = resolve;
-        if (finished || lines.length > 0) resolve();
-      });
-    }
   }
 }

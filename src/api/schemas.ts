@@ -101,7 +101,6 @@ export type Status = Static<typeof StatusSchema>;
 const next = Type.Union([text, Type.Null()], { description: "the cursor of the next page" });
 export const NodesSchema = Type.Object({ nodes: Type.Array(NodeViewSchema), next });
 export const VmsSchema = Type.Object({ vms: Type.Array(VmViewSchema), next });
-export const TicketSchema = Type.Object({ ticket: text });
 export const DoneSchema = Type.Object({}, { description: "It is done." });
 
 export const PageQuerySchema = Type.Object({

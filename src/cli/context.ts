@@ -4,6 +4,7 @@
  */
 import { join, resolve } from "node:path";
 import type { Command } from "commander";
+import { type MeshRole, meshRoles } from "../../mesh/membership/roles.ts";
 import { ApiClient } from "../api/client.ts";
 import { homeDirectory } from "../home_directory.ts";
 import { oneLine, UserError } from "../user_error.ts";
@@ -97,4 +98,25 @@ export function interruption(): AbortSignal {
     });
   }
   return stop.signal;
+}
+
+const unitsMs: Readonly<Record<string, number>> = { s: 1e3, m: 60e3, h: 3_600e3, d: 86_400e3 };
+
+/** A time such as 30s, 10m, 24h or 7d in milliseconds, or wrong usage. */
+export function duration(text: string): number {
+  const [, count, unit] = /^(\d{1,6})([smhd])$/.exec(text) ?? [];
+  const valueMs = Number(count ?? 0) * (unitsMs[unit ?? ""] ?? 0);
+  if (valueMs > 0) return valueMs;
+  throw new UsageError(`Cannot use time "${oneLine(text)}": it is no time; try 30m, 24h or 7d`);
+}
+
+/** Roles as a list with commas, or `none`, or wrong usage. */
+export function roleList(text: string): MeshRole[] {
+  const words = text === "none" ? [] : text.split(",");
+  const wrong = words.find((word) => !(meshRoles as readonly string[]).includes(word));
+  if (wrong === undefined) return meshRoles.filter((role) => words.includes(role));
+  throw new UsageError(
+    `Cannot use role "${oneLine(wrong)}": there is none of that name; ` +
+      `use ${meshRoles.join(", ")} or none`,
+  );
 }

@@ -14,7 +14,8 @@ export function addJoin(program: Command): void {
     .addHelpText(
       "after",
       "\nExamples:\n  node-mesh join nm1:...\n  node-mesh join -d --listen 0.0.0.0:4002 nm1:...\n" +
-        "  node-mesh join /ip4/192.0.2.7/tcp/4001/p2p/12D3... --key mesh.key",
+        "  node-mesh join /ip4/192.0.2.7/tcp/4001/p2p/12D3... --key mesh.key\n" +
+        "The last one is for a node that is a member already; a new one needs a ticket.",
     )
     .action(
       action(async (ticket: string, options: NodeOptions & { readonly key?: string }) => {
@@ -23,7 +24,7 @@ export function addJoin(program: Command): void {
         const text = givenKey(options.key);
         const key = text === null ? {} : { key: meshKeyFromText(text) };
         const target = parseJoinTarget(ticket, key);
-        await runNode(options, { meshKey: target.key, bootstrap: target.addrs });
+        await runNode(options, { join: target });
       }),
     );
 }

@@ -3,7 +3,7 @@ import { type Command, Option } from "commander";
 import { parseApiAddress } from "../api/listen_options.ts";
 import type { ApiOptions } from "../api/server.ts";
 import { type LogFormat, type LogLevel, logFormats, logLevels } from "../daemon/node_log.ts";
-import { UsageError, withData } from "./context.ts";
+import { duration, UsageError, withData } from "./context.ts";
 
 export const defaultListen = "/ip4/0.0.0.0/tcp/4001";
 
@@ -11,6 +11,9 @@ export interface NodeOptions {
   readonly data?: string;
   readonly listen?: readonly string[];
   readonly name?: string;
+  readonly bootstrap?: readonly string[];
+  /** Milliseconds. */
+  readonly replaceAfter?: number;
   readonly daemon?: boolean;
   readonly api?: string;
   readonly apiCert?: string;
@@ -25,6 +28,19 @@ export function withNodeOptions(command: Command): Command {
       "--listen <address>",
       `HOST:PORT or multiaddr; may be repeated (default: ${defaultListen})`,
       (value: string, all: readonly string[] = []) => [...all, value],
+    )
+    .option(
+      "--bootstrap <multiaddr>",
+      "a member to find the mesh by, beside those remembered; may be repeated",
+      (value: string, all: readonly string[] = []) => [...all, value],
+    )
+    .addOption(
+      new Option(
+        "--replace-after <time>",
+        "a member of a VM led here is replaced when it is away this long (default: 30s)",
+      )
+        .env("NODE_MESH_REPLACE_AFTER")
+        .argParser(duration),
     )
     .option("--name <name>", "how others see this node (default: the host's name)")
     .option("-d, --daemon", "go to the background when the node is up")

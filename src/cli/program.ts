@@ -10,6 +10,7 @@ import { addEvents } from "./events.ts";
 import { addMonitorVerbs } from "./handover.ts";
 import { addJoin } from "./join.ts";
 import { addLicenses } from "./licenses.ts";
+import { addNode } from "./node.ts";
 import { addNodes } from "./nodes.ts";
 import { addStatus } from "./status.ts";
 import { addTicket } from "./ticket.ts";
@@ -18,6 +19,7 @@ import { addUp } from "./up.ts";
 import { addVmConsole } from "./vm_console.ts";
 import { addVmLogs } from "./vm_logs.ts";
 import { addVmLs } from "./vm_ls.ts";
+import { addVmMove } from "./vm_move.ts";
 import { addVmRm } from "./vm_rm.ts";
 import { addVmRun } from "./vm_run.ts";
 import { addVmShow } from "./vm_show.ts";
@@ -40,6 +42,7 @@ export function makeProgram(): Command {
   addDown(program);
   addTicket(program);
   addNodes(program);
+  addNode(program);
   addStatus(program);
   addTop(program);
   addEvents(program);
@@ -47,7 +50,16 @@ export function makeProgram(): Command {
   addDoctor(program);
   const vm = program.command("vm").summary("start, watch, use and end VMs");
   vm.description("Virtual machines. Any node answers for any VM.");
-  for (const add of [addVmRun, addVmLs, addVmShow, addVmLogs, addVmConsole, addVmStop, addVmRm]) {
+  for (const add of [
+    addVmRun,
+    addVmLs,
+    addVmShow,
+    addVmLogs,
+    addVmConsole,
+    addVmMove,
+    addVmStop,
+    addVmRm,
+  ]) {
     add(vm);
   }
   addMonitorVerbs(program);

@@ -3,6 +3,7 @@
  * happens as it happens, and a clean end.
  */
 import { hostname } from "node:os";
+import type { JoinTarget } from "../../mesh/mod.ts";
 import { type Daemon, startDaemon } from "../daemon/daemon.ts";
 import { cannot, oneLine } from "../user_error.ts";
 import { version } from "../version.ts";
@@ -14,12 +15,10 @@ import { facts, print } from "./output.ts";
 /** A node that cannot end in order within this time is ended anyway. */
 const stopMsMax = 8_000;
 
-export interface Admission {
-  readonly meshKey?: Uint8Array;
-  readonly bootstrap?: readonly string[];
-}
-
-export async function runNode(options: NodeOptions, admission: Admission): Promise<void> {
+export async function runNode(
+  options: NodeOptions,
+  admission: { readonly join?: JoinTarget },
+): Promise<void> {
   const dataDir = dataDirOf(options);
   if (options.daemon === true) {
     await detach(dataDir);
@@ -38,11 +37,13 @@ export async function runNode(options: NodeOptions, admission: Admission): Promi
       ...(options.logFormat === undefined ? {} : { format: options.logFormat }),
     },
     ...admission,
+    ...(options.bootstrap === undefined ? {} : { bootstrap: options.bootstrap }),
+    ...(options.replaceAfter === undefined ? {} : { replaceAfterMs: options.replaceAfter }),
   });
   logFaults(daemon);
   print(startBlock(daemon, dataDir));
   const quiet = followEvents(daemon);
-  if (admission.bootstrap !== undefined) await joinMesh(daemon, admission.bootstrap, stop);
+  if (admission.join !== undefined) await joinMesh(daemon, admission.join, stop);
   await aborted(stop);
   quiet();
   print("stopping\n");
@@ -74,7 +75,7 @@ function startBlock(daemon: Daemon, dataDir: string): string {
   if (held > 0) rows.push(["holds", `${held} ${held === 1 ? "VM" : "VMs"}`]);
   return (
     `node-mesh ${version} is up\n${facts(rows)}` +
-    `Others join with:\n  node-mesh join ${mesh.ticket()}\nCtrl-C ends it.\n`
+    "Others join with what this prints: node-mesh ticket\nCtrl-C ends it.\n"
   );
 }
 
@@ -86,13 +87,9 @@ function followEvents(daemon: Daemon): () => void {
   });
 }
 
-async function joinMesh(
-  daemon: Daemon,
-  addresses: readonly string[],
-  stop: AbortSignal,
-): Promise<void> {
+async function joinMesh(daemon: Daemon, target: JoinTarget, stop: AbortSignal): Promise<void> {
   try {
-    const peer = await daemon.mesh.node.join(addresses, { signal: stop });
+    const peer = await daemon.mesh.join(target, { signal: stop });
     print(`joined through ${daemon.router.nameOf(peer)}\n`);
   } catch (error) {
     await daemon.stop();
@@ -100,7 +97,7 @@ async function joinMesh(
     const remedy = "check that it is up, and that the ticket is its own";
     throw /^Cannot /.test(oneLine(error))
       ? error
-      : cannot("join", addresses[0] ?? "", { why: oneLine(error), remedy });
+      : cannot("join", target.addrs[0] ?? "", { why: oneLine(error), remedy });
   }
 }
 

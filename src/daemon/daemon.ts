@@ -5,17 +5,19 @@
 import { readFileSync } from "node:fs";
 import { cpus, totalmem } from "node:os";
 import { join } from "node:path";
-import { type Mesh, openMesh } from "../../mesh/mod.ts";
+import { type JoinTarget, type Mesh, openMesh } from "../../mesh/mod.ts";
 import { type ApiOptions, type ApiServer, startApi } from "../api/server.ts";
 import { assetPath, storageWorker } from "../assets.ts";
 import { Observatory } from "../metrics/observatory.ts";
 import { makePrivateDirectory } from "../private_directory.ts";
 import { version } from "../version.ts";
 import { type VmmFactory, VmmProcess } from "../vm/vmm_process.ts";
+import { Caretaker } from "./caretaker.ts";
 import { serveMembers } from "./member_service.ts";
 import { type NodeLog, type NodeLogOptions, openNodeLog } from "./node_log.ts";
 import { VmCreator } from "./vm_creator.ts";
 import { VmHost } from "./vm_host.ts";
+import { VmMover } from "./vm_mover.ts";
 import { VmRouter } from "./vm_router.ts";
 
 /** Changes within this time are announced together. */
@@ -27,8 +29,12 @@ export interface DaemonOptions {
   readonly dataDir: string;
   readonly listen: readonly string[];
   readonly name: string;
-  readonly meshKey?: Uint8Array;
+  /** The mesh to join; without it the stored one, or a new one. See `Mesh.join`. */
+  readonly join?: JoinTarget;
+  /** Members to find the mesh by, beside those that are remembered. */
   readonly bootstrap?: readonly string[];
+  /** A member of a VM led here that is away this long is replaced. */
+  readonly replaceAfterMs?: number;
   /** The API on TCP, beside the Unix socket. */
   readonly api?: ApiOptions;
   readonly logging?: NodeLogOptions;
@@ -39,6 +45,7 @@ export interface Daemon {
   readonly host: VmHost;
   readonly router: VmRouter;
   readonly creator: VmCreator;
+  readonly mover: VmMover;
   readonly observatory: Observatory;
   /** Where the API listens. */
   readonly api: ApiServer;
@@ -71,7 +78,7 @@ function open(options: DaemonOptions, log: NodeLog): Promise<Mesh> {
     listen: options.listen,
     name: options.name,
     workerSource: storageWorker,
-    ...(options.meshKey === undefined ? {} : { meshKey: options.meshKey }),
+    ...(options.join === undefined ? {} : { meshKey: options.join.key, joins: true }),
     ...(options.bootstrap === undefined ? {} : { bootstrap: options.bootstrap }),
   });
 }
@@ -107,11 +114,17 @@ async function compose(
   await host.start();
   ends.unshift(serveMembers(mesh, host));
   const creator = new VmCreator({ mesh, host, router, factory, directory });
+  const mover = new VmMover({ mesh, router });
+  const { replaceAfterMs } = options;
+  const caring = replaceAfterMs === undefined ? {} : { replaceAfterMs };
+  const caretaker = new Caretaker({ mesh, host, router, mover, log, ...caring });
+  ends.unshift(() => caretaker.close());
   const parts = {
     mesh,
     host,
     router,
     creator,
+    mover,
     observatory,
     log,
     startedMs: Date.now(),
@@ -143,6 +156,7 @@ function announce(mesh: Mesh, host: VmHost): void {
     capacity: {
       memory_bytes: totalmem(),
       memory_free_bytes: Math.floor(host.memoryFreeBytes()),
+      takes: host.takes ? 1 : 0,
       cpus: cpus().length,
       load_percent: loadPercent(),
     },

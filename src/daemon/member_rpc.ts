@@ -13,6 +13,18 @@ const name = Type.String({ pattern: vmNamePattern });
 const count = Type.Integer({ minimum: 0 });
 const spec = Type.Uint8Array({ maxByteLength: limitsOfVm.specBytesMax });
 const empty = Type.Object({});
+const node = Type.String({ minLength: 1, maxLength: 128 });
+const voter = Type.Union([Type.Literal("replica"), Type.Literal("witness")]);
+
+const groupChange = Type.Union([
+  /** Takes a node in as a learner that is to become what `role` says. */
+  Type.Object({ kind: Type.Literal("add"), node, role: voter }),
+  Type.Object({ kind: Type.Literal("promote"), node, role: voter }),
+  Type.Object({ kind: Type.Literal("remove"), node }),
+  /** Makes a replica the primary. */
+  Type.Object({ kind: Type.Literal("lead"), node }),
+]);
+export type GroupChange = Static<typeof groupChange>;
 
 /**
  * Keeps a name for a VM that is being made; refused when the node knows the name otherwise. With
@@ -96,6 +108,34 @@ export const VM_REMOVE = defineRpc({
   name: "vm.remove",
   request: Type.Object({ id: vmId }),
   response: actionResult,
+});
+
+/** Become a member of a running VM: fetch the images, store the log. Asked by its leader. */
+export const VM_ADOPT = defineRpc({
+  name: "vm.adopt",
+  request: Type.Object({ spec, role: voter }),
+  response: empty,
+});
+
+/** The VM goes on without this node, which finds out from the others whether that is so. */
+export const VM_LEAVE = defineRpc({
+  name: "vm.leave",
+  request: Type.Object({ id: vmId }),
+  response: empty,
+});
+
+/** One step of a VM's membership, at its leader. `moved`: not there, or not now. */
+export const VM_CHANGE = defineRpc({
+  name: "vm.change",
+  request: Type.Object({ id: vmId, change: groupChange }),
+  response: actionResult,
+});
+
+/** Take no VM in any more and move those away that are here; or take them in again. */
+export const NODE_DRAIN = defineRpc({
+  name: "node.drain",
+  request: Type.Object({ drain: Type.Boolean() }),
+  response: empty,
 });
 
 export type ActionResult = Static<typeof actionResult>["result"];

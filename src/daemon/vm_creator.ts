@@ -20,6 +20,7 @@ import {
   vmNamePattern,
 } from "../vm/vm_spec.ts";
 import type { VmmFactory } from "../vm/vmm_process.ts";
+import { candidatesOf } from "./candidates.ts";
 import { VM_ABANDON, VM_CREATE, VM_LEAD, VM_RESERVE } from "./member_rpc.ts";
 import type { VmHost } from "./vm_host.ts";
 import type { VmRouter } from "./vm_router.ts";
@@ -63,7 +64,11 @@ export class VmCreator {
 
   async create(request: VmRequest, options: CreateOptions): Promise<VmView> {
     checkRequest(request);
-    const { router } = this.#parts;
+    const { router, mesh } = this.#parts;
+    if (!mesh.may(mesh.id, "use")) {
+      const why = 'this node has not the role "use"';
+      throw cannot("run VM", request.name, { why, remedy: "ask a node that may administer" });
+    }
     if ((await router.find(request.name)) !== null) throw taken(request.name);
     options.onProgress("reading the kernel and the initrd");
     const images = await this.#import(request, options.signal);
@@ -133,6 +138,7 @@ export class VmCreator {
       onMessage: ignore,
       onChunk: ignore,
       onOutput: ignore,
+      onFrame: ignore,
       onExit: ignore,
     });
     try {
@@ -210,22 +216,15 @@ export class VmCreator {
 
   /** Connected nodes and what they lend; this one too. */
   async #candidates(wanted: number, excluded: ReadonlySet<string>): Promise<Candidate[]> {
-    const { mesh, host, router } = this.#parts;
+    const { mesh, host } = this.#parts;
     const deadline = performance.now() + creatorLimits.hintsMs;
     for (;;) {
-      const nodes = mesh.directory
+      const all = candidatesOf(mesh, host).filter((node) => !excluded.has(node.id));
+      const heard = mesh.directory
         .nodes()
-        .filter((node) => node.id !== mesh.id && router.isConnected(node.id))
-        .filter((node) => node.capacity?.["memory_free_bytes"] !== undefined)
-        .map((node) => ({
-          id: node.id,
-          name: node.name,
-          memoryFreeBytes: node.capacity?.["memory_free_bytes"] ?? 0,
-        }));
-      const self = { id: mesh.id, name: mesh.name, memoryFreeBytes: host.memoryFreeBytes() };
-      const all = [self, ...nodes].filter((node) => !excluded.has(node.id));
+        .filter((node) => node.connected && node.capacity["memory_free_bytes"] !== undefined);
       const connected = mesh.node.peers().filter((peer) => peer.connected).length + 1;
-      const complete = all.length >= wanted || nodes.length + 1 >= connected;
+      const complete = all.length >= wanted || heard.length >= connected;
       if (complete || performance.now() > deadline) return all;
       await new Promise((resolve) => setTimeout(resolve, creatorLimits.pollMs));
     }

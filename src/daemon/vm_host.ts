@@ -7,6 +7,7 @@ import { readFileSync } from "node:fs";
 import { totalmem } from "node:os";
 import type { Group, Mesh, NodeId } from "../../mesh/mod.ts";
 import { oneLine } from "../user_error.ts";
+import type { CopyStatus } from "../vm/vm_entries.ts";
 import type { VmObserver } from "../vm/vm_observer.ts";
 import { checkSpec, decodeSpec, encodeSpec, type VmSpec } from "../vm/vm_spec.ts";
 import { type SupervisorLog, VmSupervisor } from "../vm/vm_supervisor.ts";
@@ -27,6 +28,11 @@ export const hostLimits = {
   /** A leader tells its followers of the removal before it forgets the VM itself. */
   removalGraceMs: 3_000,
 } as const;
+
+/** What this node is to be in a VM that it joins, by the VM's id. */
+const intendedKey = "vm-intended/";
+
+const drainedKey = "drained";
 
 interface Hosted {
   readonly supervisor: VmSupervisor;
@@ -90,6 +96,17 @@ export class VmHost {
     return this.#mesh.groups.isDestroyed(id);
   }
 
+  /** Does this node take VMs in? Not while it is being drained. */
+  get takes(): boolean {
+    return this.#mesh.storage.meta.get(drainedKey) === undefined;
+  }
+
+  /** Remembered: a node that is being drained stays so until it is told otherwise. */
+  async setTakes(takes: boolean): Promise<void> {
+    await this.#mesh.storage.meta.put(drainedKey, takes ? null : Uint8Array.of(1));
+    this.#options.onChange();
+  }
+
   /** Guest memory that this node would still give. */
   memoryFreeBytes(): number {
     const given = this.all()
@@ -121,13 +138,41 @@ export class VmHost {
   async create(given: VmSpec, options: { from: NodeId; signal: AbortSignal }): Promise<void> {
     const spec = checkSpec(given);
     if (this.#hosted.has(spec.id)) return;
-    const me = this.#admit(spec);
-    if (me.role === "replica") {
+    const me = spec.members.find((member) => member.id === this.#mesh.id);
+    if (me === undefined) throw new Error("it was not asked to be a member");
+    this.#admit(spec, me.role);
+    await this.#takeIn(spec, { ...options, role: me.role });
+  }
+
+  /** Becomes a member of a VM that runs already, or throws the reason why not. */
+  async adopt(
+    given: VmSpec,
+    options: { from: NodeId; role: "replica" | "witness"; signal: AbortSignal },
+  ): Promise<void> {
+    const spec = checkSpec(given);
+    if (this.#hosted.has(spec.id)) return;
+    this.#admit(spec, options.role);
+    await this.#mesh.storage.meta.put(intendedKey + spec.id, Buffer.from(options.role));
+    await this.#takeIn(spec, { ...options, joins: true });
+  }
+
+  async #takeIn(
+    spec: VmSpec,
+    options: {
+      readonly from: NodeId;
+      readonly role: string;
+      readonly signal: AbortSignal;
+      readonly joins?: boolean;
+    },
+  ): Promise<void> {
+    const { role, signal, joins } = options;
+    if (role === "replica") {
       const from = [options.from, ...spec.members.map((member) => member.id)];
-      await this.#fetchImages(spec, { from, signal: options.signal });
+      await this.#fetchImages(spec, { from, signal });
     }
     const { id: groupId, members } = spec;
-    await this.#mesh.groups.create({ groupId, members, info: encodeSpec(spec) });
+    const info = encodeSpec(spec);
+    await this.#mesh.groups.create({ groupId, members, info, joins: joins ?? false });
     await this.#open(spec);
   }
 
@@ -157,16 +202,14 @@ export class VmHost {
     );
   }
 
-  #admit(spec: VmSpec): VmSpec["members"][number] {
-    const me = spec.members.find((member) => member.id === this.#mesh.id);
-    if (me === undefined) throw new Error("it was not asked to be a member");
+  #admit(spec: VmSpec, role: string): void {
     if (this.wasRemoved(spec.id)) throw new Error("that VM was removed");
+    if (!this.takes) throw new Error("it is drained: it takes no VM in");
     if (this.#hosted.size >= hostLimits.vmsMax) throw new Error("it holds as many VMs as it may");
     if (this.reserve(spec.name, spec.id)) throw new Error("it knows another VM of that name");
-    if (me.role === "replica" && this.memoryFreeBytes() < spec.memoryBytes) {
+    if (role === "replica" && this.memoryFreeBytes() < spec.memoryBytes) {
       throw new Error("it has too little free memory");
     }
-    return me;
   }
 
   #open(spec: VmSpec): Promise<void> {
@@ -178,11 +221,14 @@ export class VmHost {
   }
 
   async #openNow(spec: VmSpec): Promise<void> {
-    const supervisor = new VmSupervisor({
+    const stored = this.#mesh.storage.meta.get(intendedKey + spec.id);
+    const intended = Buffer.from(stored ?? []).toString();
+    const supervisor: VmSupervisor = new VmSupervisor({
       spec,
       self: this.#mesh.id,
       factory: this.#options.factory,
-      images: () => this.#fetchImages(spec, { from: spec.members.map((member) => member.id) }),
+      images: () => this.#fetchImages(spec, { from: supervisor.members.map(({ id }) => id) }),
+      ...(intended === "witness" ? { intended } : {}),
       log: this.#options.log,
       onChange: this.#options.onChange,
       onRemoved: () => this.#removed(spec.id),
@@ -242,21 +288,50 @@ export class VmHost {
       hosted.leaderlessSince ??= now;
       if (now - hosted.leaderlessSince < hostLimits.orphanMs) continue;
       hosted.leaderlessSince = now;
-      void this.#askIfRemoved(id, hosted.supervisor.spec);
+      void this.findOut(id);
     }
   }
 
-  async #askIfRemoved(id: string, spec: VmSpec): Promise<void> {
-    for (const member of spec.members) {
-      if (member.id === this.#mesh.id || !this.#mesh.node.isConnected(member.id)) continue;
+  /** Asks the others whether the VM is gone, or goes on without this node. */
+  async findOut(id: string): Promise<void> {
+    const supervisor = this.byId(id);
+    if (supervisor === null) return;
+    const asked = new Set([...supervisor.members, ...supervisor.spec.members].map((m) => m.id));
+    for (const member of asked) {
+      if (member === this.#mesh.id || !this.#mesh.node.isConnected(member)) continue;
       try {
         const signal = AbortSignal.timeout(hostLimits.orphanMs);
-        const answer = await this.#mesh.node.rpc.call(member.id, VM_REPORT, { id }, { signal });
+        const answer = await this.#mesh.node.rpc.call(member, VM_REPORT, { id }, { signal });
         if (answer.removed) return await this.destroy(id);
+        if (answer.reports.some(({ status }) => this.#isLeftOut(supervisor, status))) {
+          return await this.#leave(id);
+        }
       } catch {
         // It is asked again with the next sweep.
       }
     }
+  }
+
+  /** Does a newer membership, which is committed, go without this node? */
+  #isLeftOut(supervisor: VmSupervisor, status: CopyStatus): boolean {
+    if (status.membersIndex <= supervisor.membersIndex) return false;
+    const isCommitted = status.commit >= status.membersIndex;
+    return isCommitted && status.members.every((member) => member.id !== this.#mesh.id);
+  }
+
+  /** The VM goes on without this node: its copy and its log here are of no more use. */
+  async #leave(id: string): Promise<void> {
+    const hosted = this.#hosted.get(id);
+    if (hosted === undefined) return;
+    this.#hosted.delete(id);
+    const { spec } = hosted.supervisor;
+    this.#options.log.info({ vm: spec.name }, "the VM goes on without this node");
+    await hosted.supervisor.close();
+    await this.#mesh.groups.leave(id);
+    await this.#mesh.storage.meta.put(intendedKey + id, null);
+    this.#dropImages(spec);
+    this.#options.onForgotten?.(spec);
+    this.#options.onChange();
   }
 }
 

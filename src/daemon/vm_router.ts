@@ -16,7 +16,7 @@ import {
   VM_STOP,
   type VmReport,
 } from "./member_rpc.ts";
-import { condition, primaryOf, type VmView, viewVm } from "./vm_view.ts";
+import { condition, membersNow, primaryOf, type VmView, viewVm } from "./vm_view.ts";
 
 export const routerLimits = {
   /** One question to one member; a paused process must not hold up the answer for long. */
@@ -42,6 +42,8 @@ export class VmRouter {
   readonly #mesh: Mesh;
   readonly #known = new Map<string, VmSpec>();
   readonly #primaries = new Map<string, NodeId>();
+  /** By the VM's id. */
+  readonly #members = new Map<string, readonly NodeId[]>();
   readonly #names = new Map<NodeId, string>();
 
   constructor(mesh: Mesh) {
@@ -74,11 +76,41 @@ export class VmRouter {
     throw cannot(verb, name, { why: "there is no such VM", remedy, kind: "not_found" });
   }
 
+  /** As `expect`, for acting on a VM: this node must be its owner or an administrator. */
+  async expectOwn(name: string, verb: string): Promise<VmSpec> {
+    const spec = await this.expect(name, verb);
+    const { id } = this.#mesh;
+    const isOwn = spec.owner === id && this.#mesh.may(id, "use");
+    if (isOwn || this.#mesh.may(id, "administer")) return spec;
+    const why = `it belongs to ${this.nameOf(spec.owner)}, and this node may not administer`;
+    throw cannot(verb, name, { why, remedy: "ask there, or ask for that role" });
+  }
+
   async statuses(spec: VmSpec): Promise<ReadonlyMap<NodeId, CopyStatus>> {
-    const members = spec.members.map((member) => member.id);
-    const reports = await this.#ask(members, { id: spec.id });
+    const hinted = this.#mesh.directory
+      .vms()
+      .filter((hint) => hint.id === spec.id)
+      .map((hint) => hint.node);
+    const known = this.#members.get(spec.id) ?? spec.members.map((member) => member.id);
+    const asked = new Set([...known, ...hinted]);
+    const statuses = await this.#statusesOf([...asked], spec);
+    const others = membersNow(spec, statuses).filter(({ id }) => !asked.has(id));
+    const more = await this.#statusesOf(
+      others.map(({ id }) => id),
+      spec,
+    );
+    const all = new Map([...statuses, ...more]);
+    const now = new Set(membersNow(spec, all).map(({ id }) => id));
+    this.#members.set(spec.id, [...now]);
+    trim(this.#members);
+    // Whoever was left out and has not heard of it has nothing to say.
+    return new Map([...all].filter(([node]) => now.has(node)));
+  }
+
+  async #statusesOf(nodes: readonly NodeId[], spec: VmSpec): Promise<Map<NodeId, CopyStatus>> {
     const statuses = new Map<NodeId, CopyStatus>();
-    for (const [node, [report]] of reports) {
+    if (nodes.length === 0) return statuses;
+    for (const [node, [report]] of await this.#ask(nodes, { id: spec.id })) {
       if (report !== undefined) statuses.set(node, report.status);
     }
     return statuses;
@@ -141,16 +173,17 @@ export class VmRouter {
   async remove(spec: VmSpec, options: { readonly signal: AbortSignal }): Promise<void> {
     const deadline = performance.now() + routerLimits.actionTotalMs;
     while (performance.now() < deadline && !options.signal.aborted) {
-      const proposed = await Promise.all(spec.members.map(({ id }) => this.#remove(id, spec)));
+      const members = membersNow(spec, await this.statuses(spec));
+      const proposed = await Promise.all(members.map(({ id }) => this.#remove(id, spec)));
       if (proposed.includes("done")) {
         const gone = await this.#waitUntil(spec, (statuses) =>
           [...statuses.values()].every((status) => status.state === "removed"),
         );
         if (gone) break;
       } else if (proposed.every((answer) => answer === "unknown")) break;
-      const reached = spec.members.filter(({ id }) => this.isConnected(id)).length;
-      if (reached * 2 <= spec.members.length) {
-        const why = `${reached} of its ${spec.members.length} members are connected`;
+      const reached = members.filter(({ id }) => this.isConnected(id)).length;
+      if (reached * 2 <= members.length) {
+        const why = `${reached} of its ${members.length} members are connected`;
         const remedy = "start more of them (see: node-mesh vm show) and try again";
         throw cannot("remove VM", spec.name, { why, remedy, kind: "unavailable" });
       }

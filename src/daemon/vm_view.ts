@@ -3,6 +3,7 @@
  * reports: nothing here asks anyone. Field names are those of the local API's JSON.
  */
 import { type Static, Type } from "@sinclair/typebox";
+import type { Member } from "../../mesh/mod.ts";
 import { type CopyStatus, vmStates } from "../vm/vm_entries.ts";
 import type { VmSpec } from "../vm/vm_spec.ts";
 
@@ -61,6 +62,8 @@ export const VmViewSchema = Type.Object({
   steps: text,
   switch_ms: maybe(Type.Number()),
   commit_latency_ms: maybe(Type.Number()),
+  /** From the first byte that the guest says until it has left, at the median. */
+  output_delay_ms: maybe(Type.Number()),
   end_reason: maybe(text),
   end_report: maybe(text),
   members: Type.Array(MemberViewSchema),
@@ -113,6 +116,18 @@ export function condition(statuses: ReadonlyMap<string, StatusHint>): VmConditio
   return replicas.some((status) => status.chunkCount > 0) ? "switching" : "starting";
 }
 
+/** The members as the one that knows most has them; without an answer those of the beginning. */
+export function membersNow(
+  spec: VmSpec,
+  statuses: ReadonlyMap<string, CopyStatus>,
+): readonly Member[] {
+  let newest: CopyStatus | null = null;
+  for (const status of statuses.values()) {
+    if (newest === null || status.membersIndex > newest.membersIndex) newest = status;
+  }
+  return newest === null || newest.members.length === 0 ? spec.members : newest.members;
+}
+
 export function viewVm(spec: VmSpec, context: ViewContext): VmView {
   const { statuses, nameOf } = context;
   const primary = primaryOf(statuses);
@@ -142,13 +157,14 @@ export function viewVm(spec: VmSpec, context: ViewContext): VmView {
     steps: leading?.steps ?? "0",
     switch_ms: leading?.switchMs ?? null,
     commit_latency_ms: leading?.commitLatencyMs?.p50 ?? null,
+    output_delay_ms: leading?.outputDelayMs?.p50 ?? null,
     end_reason: firstOf(statuses, (status) => status.endReason),
     end_report: firstOf(statuses, (status) => status.endReport),
-    members: spec.members.map((member) => viewMember(member, context)),
+    members: membersNow(spec, statuses).map((member) => viewMember(member, context)),
   };
 }
 
-function viewMember(member: VmSpec["members"][number], context: ViewContext): MemberView {
+function viewMember(member: Member, context: ViewContext): MemberView {
   const status = context.statuses.get(member.id);
   return {
     node: member.id,

@@ -2,7 +2,16 @@
  * Stand-ins for a group and a monitor, in memory and without time, so that each step of a
  * supervisor's life can be put in any order by a test.
  */
-import type { Entry, Group, GroupHandler, Member, RoleState, SoftState } from "../../mesh/mod.ts";
+import type {
+  Entry,
+  Group,
+  GroupHandler,
+  GroupSeed,
+  LogCut,
+  Member,
+  RoleState,
+  SoftState,
+} from "../../mesh/mod.ts";
 import { crc32c } from "../log/crc32c.ts";
 import type { VmSpec } from "./vm_spec.ts";
 import type { VmmMessage, VmmStart } from "./vmm_messages.ts";
@@ -40,7 +49,9 @@ export function fakeChunk(number: number): Buffer {
 
 export class FakeGroup implements Group {
   readonly id = "group";
-  readonly members: readonly Member[];
+  members: readonly Member[];
+  membersIndex = 0;
+  base: LogCut | null = null;
   readonly info = new Uint8Array();
   readonly log: Entry[] = [];
   readonly transfers: string[] = [];
@@ -116,7 +127,26 @@ export class FakeGroup implements Group {
     } as unknown as ReturnType<Group["status"]>;
   }
 
+  changeMembers(members: readonly Member[]): { index: number; term: number } | null {
+    if (this.soft.role !== "leader") return null;
+    this.members = members;
+    this.membersIndex = this.log.length + 1;
+    const { term } = this.soft;
+    this.log.push({ index: this.membersIndex, term, kind: "config", data: new Uint8Array() });
+    return { index: this.membersIndex, term };
+  }
+
+  async cut(index: number, checkpoint: string): Promise<boolean> {
+    this.base = { index, term: 1, checkpoint };
+    return true;
+  }
+
+  seedAt(index: number): GroupSeed | null {
+    return { index, term: 1, members: this.members };
+  }
+
   async close(): Promise<void> {}
+  async leave(): Promise<void> {}
   async destroy(): Promise<void> {}
   campaign(): void {}
 }

@@ -47,9 +47,20 @@ const nullable = <T extends ReturnType<typeof Type.String> | ReturnType<typeof T
   schema: T,
 ) => Type.Union([schema, Type.Null()]);
 
+const memberRole = Type.Union([
+  Type.Literal("replica"),
+  Type.Literal("witness"),
+  Type.Literal("learner"),
+]);
+
 /** What one member knows about its own copy, and as leader about the others. */
 export const CopyStatusSchema = Type.Object({
-  role: Type.Union([Type.Literal("replica"), Type.Literal("witness"), Type.Literal("learner")]),
+  role: memberRole,
+  /** All members as this one's log has them, and the index that put them in force. */
+  members: Type.Array(Type.Object({ id: Type.String({ maxLength: 128 }), role: memberRole }), {
+    maxItems: 32,
+  }),
+  membersIndex: count,
   state: Type.Union(vmStates.map((state) => Type.Literal(state))),
   leader: nullable(Type.String({ maxLength: 128 })),
   term: count,
@@ -67,6 +78,7 @@ export const CopyStatusSchema = Type.Object({
   guestNs: decimal,
   replayedChunks: count,
   idle: Type.Boolean(),
+  outputDelayMs: Type.Union([Type.Object({ p50: Type.Number(), p99: Type.Number() }), Type.Null()]),
   liveCount: count,
   switchMs: nullable(Type.Number()),
   endReason: Type.Union([...endReasons.map((reason) => Type.Literal(reason)), Type.Null()]),
@@ -82,8 +94,9 @@ export const CopyStatusSchema = Type.Object({
       match: count,
       lagEntries: count,
       active: Type.Boolean(),
+      needsSeed: Type.Boolean(),
     }),
-    { maxItems: 16 },
+    { maxItems: 32 },
   ),
 });
 

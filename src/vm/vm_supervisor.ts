@@ -5,7 +5,7 @@
  * killed and built anew from the log: nothing it said beyond the committed log was ever shown.
  * A witness keeps the log and runs nothing.
  */
-import type { Entry, Group, GroupHandler, Member, RoleState } from "../../mesh/mod.ts";
+import type { Entry, Group, GroupHandler, Member, MemberRole, RoleState } from "../../mesh/mod.ts";
 import { decodeChunkHead } from "../log/log_schema.ts";
 import { ConsoleHub } from "./console_hub.ts";
 import { FrameHub } from "./frame_hub.ts";
@@ -49,6 +49,8 @@ export interface SupervisorOptions {
   readonly onChange: () => void;
   /** The group decided that the VM is no more. */
   readonly onRemoved: () => void;
+  /** What this node is to be once it has caught up, while it is a learner. */
+  readonly intended?: "replica" | "witness";
   /** Monotonic milliseconds. */
   readonly now: () => number;
   readonly observe?: VmObserver;
@@ -60,7 +62,6 @@ export class VmSupervisor implements GroupHandler {
   /** Committed Ethernet frames of the guest, by number. */
   readonly frames = new FrameHub();
   readonly #options: SupervisorOptions;
-  readonly #me: Member;
   readonly #ledger = new InputLedger();
   #group: Group | null = null;
   #role: RoleState | null = null;
@@ -92,9 +93,6 @@ export class VmSupervisor implements GroupHandler {
   constructor(options: SupervisorOptions) {
     this.#options = options;
     this.spec = options.spec;
-    const me = options.spec.members.find((member) => member.id === options.self);
-    if (me === undefined) throw new RangeError("this node is no member of the VM");
-    this.#me = me;
   }
 
   /** Called once, with the group that this is the handler of. */
@@ -103,8 +101,25 @@ export class VmSupervisor implements GroupHandler {
     if (this.#copy === null) this.#build();
   }
 
+  /** The members in force, as this node's log has them. */
+  get members(): readonly Member[] {
+    return this.#group?.members ?? this.spec.members;
+  }
+
+  /** Index of the log entry that put them in force: of two answers the newer one counts. */
+  get membersIndex(): number {
+    return this.#group?.membersIndex ?? 0;
+  }
+
+  /** This node's own role; a learner that is not known to the log yet is one already. */
+  get role(): MemberRole {
+    return this.members.find(({ id }) => id === this.#options.self)?.role ?? "learner";
+  }
+
+  /** Does this node run a copy? A learner does, unless it is to be a witness. */
   get isReplica(): boolean {
-    return this.#me.role === "replica";
+    const { role } = this;
+    return role === "replica" || (role === "learner" && this.#options.intended !== "witness");
   }
 
   get state(): VmState {
@@ -114,6 +129,16 @@ export class VmSupervisor implements GroupHandler {
     const phase = this.#copy?.phase ?? "dead";
     if (phase === "dead") return this.#failure === null ? "starting" : "failed";
     return phase;
+  }
+
+  /** Does this node lead the group at this moment? */
+  get leads(): boolean {
+    return this.#group?.soft.role === "leader";
+  }
+
+  /** Are the members in force committed? */
+  get isSettled(): boolean {
+    return this.#group !== null && this.#group.membersIndex <= this.#group.soft.commit;
   }
 
   get leader(): string | null {
@@ -202,6 +227,24 @@ export class VmSupervisor implements GroupHandler {
     this.#livingCopy().stopGuest();
   }
 
+  /**
+   * Proposes one step of the membership, or does nothing if it is so already. False: not now; this
+   * node does not lead, or the step before is not committed yet.
+   */
+  changeMember(id: string, role: MemberRole | null): boolean {
+    const group = this.#group;
+    if (group === null || group.soft.role !== "leader") return false;
+    const known = group.members.find((member) => member.id === id)?.role ?? null;
+    if (known === role) return group.membersIndex <= group.soft.commit;
+    const others = group.members.filter((member) => member.id !== id);
+    return group.changeMembers(role === null ? others : [...others, { id, role }]) !== null;
+  }
+
+  /** Hands the primary over to another replica; false when this node can't. */
+  handOverTo(id: string): boolean {
+    return this.#group?.transferLeadership(id) ?? false;
+  }
+
   /** Asks the group to forget the VM. True when it was proposed. */
   proposeRemoval(): boolean {
     return this.#group?.propose(encodeEntry({ kind: "remove" })) != null;
@@ -211,12 +254,14 @@ export class VmSupervisor implements GroupHandler {
     const group = this.#group?.status() ?? null;
     const progress = this.#copy?.progress;
     return {
-      role: this.#me.role,
+      role: this.role,
+      members: this.members.map(({ id, role }) => ({ id, role })),
+      membersIndex: this.membersIndex,
       state: this.state,
       leader: this.leader,
       term: this.#role?.term ?? 0,
       isLeader: this.#role?.role === "leader",
-      commit: this.#role?.commit ?? 0,
+      commit: this.#group?.soft.commit ?? 0,
       chunkCount: this.#chunkCount,
       logBytes: this.#logBytes,
       consoleStart: this.hub.start,
@@ -229,18 +274,14 @@ export class VmSupervisor implements GroupHandler {
       guestNs: String(progress?.guestNs ?? 0),
       replayedChunks: progress?.chunkCount ?? 0,
       idle: progress?.idle ?? false,
+      outputDelayMs: progress?.outputDelayMs ?? null,
       liveCount: this.#liveCount,
       switchMs: this.#switchMs,
       endReason: this.#end?.reason ?? null,
       endReport: this.#end?.report ?? null,
       failure: this.#failure,
       commitLatencyMs: group?.commitLatencyMs ?? null,
-      followers: (group?.followers ?? []).map(({ id, match, lagEntries, active }) => ({
-        id,
-        match,
-        lagEntries,
-        active,
-      })),
+      followers: (group?.followers ?? []).map((follower) => ({ ...follower })),
     };
   }
 
@@ -289,6 +330,8 @@ export class VmSupervisor implements GroupHandler {
   #consider(): void {
     const role = this.#role;
     if (role === null || role.role !== "leader" || !role.readyToLead || this.#removed) return;
+    // A leader that was taken out of the membership may lead for a moment, and must not run.
+    if (this.role !== "replica") return;
     if (this.#copy?.phase !== "following") return;
     const commit = Math.max(role.commit, this.#group?.soft.commit ?? 0);
     if (this.#cursor < commit) return;
@@ -407,7 +450,7 @@ export class VmSupervisor implements GroupHandler {
   #handOver(): void {
     if (this.#role?.role !== "leader") return;
     const replicas = new Set(
-      this.spec.members.filter((member) => member.role === "replica").map((member) => member.id),
+      this.members.filter((member) => member.role === "replica").map((member) => member.id),
     );
     const best = (this.#group?.status().followers ?? [])
       .filter((follower) => follower.active && replicas.has(follower.id))

@@ -16,11 +16,27 @@ export const CANARIES = {
   "vote-for-stale-log": "the candidate's log is not compared",
   "half-is-enough": "half of the voters count as a majority",
   "changes-overlap": "a membership change does not wait for the one before it",
+  "floor-forgotten": "a member that left and came back votes as if it had never held a log",
   "output-before-commit": "the primary's output leaves when it is proposed",
 } as const;
 
 /** Where a mistake shows only in rare histories: the conditions that make these likely. */
 export const CANARY_CONDITIONS: { readonly [canary in Canary]?: Partial<Scenario> } = {
+  // Three founders and a spare that are dropped and taken in again all the time.
+  "floor-forgotten": {
+    members: ["a", "b", "c"].map((id) => ({ id, role: "replica" })),
+    spares: ["d"],
+    troubleMs: 30_000,
+    network: { loss: 0.02, duplication: 0, delayMsMax: 20, slow: 0 },
+    slowDiskMs: 0,
+    slowSync: 0,
+    crashEveryMs: 3_000,
+    partitionEveryMs: 1_500,
+    stallEveryMs: 3_000,
+    changeEveryMs: 300,
+    leaveEveryMs: 150,
+    cutEveryMs: 0,
+  },
   // Figure 8: leaders with a tail of their own die young, and come back.
   "commit-old-term": {
     members: ["a", "b", "c"].map((id) => ({ id, role: "replica" })),

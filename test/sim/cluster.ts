@@ -108,6 +108,7 @@ class Cluster {
     const faults = {
       acksEarly: world.canary === "ack-before-fsync",
       forgetsVotes: world.canary === "vote-not-persisted",
+      forgetsFloor: world.canary === "floor-forgotten",
     };
     const disk = new SimDisk(this.#queue, prng, { members: scenario.members, faults, syncMs });
     const node = new SimNode(id, disk, world);
@@ -203,6 +204,7 @@ class Cluster {
     this.#trouble(s.transferEveryMs, () => this.#transfer());
     this.#trouble(s.changeEveryMs, () => this.#changeMembers());
     this.#trouble(s.cutEveryMs, () => this.#anyNode().cut());
+    this.#trouble(s.leaveEveryMs, () => this.#leave());
     this.#every(
       () => 200,
       () => this.#seed(),
@@ -332,6 +334,21 @@ class Cluster {
         return changed.some((member) => member.role === "replica") ? changed : null;
       }
     }
+  }
+
+  /** A node that was dropped gives its log up; it may be taken in again at any time. */
+  #leave(): void {
+    const leader = this.#leader();
+    if (!leader || leader.core.membersIndex > leader.core.soft.commit) return;
+    const isMember = (id: NodeId) => leader.members.some((member) => member.id === id);
+    const dropped = [...this.#nodes.values()].filter(({ id, isUp }) => isUp && !isMember(id));
+    if (dropped.length === 0) return;
+    const node = this.#prng.pick(dropped);
+    if (node.isStalled) return;
+    node.crash();
+    node.disk.leave();
+    this.#world.trace.event(this.#queue.nowMs, node.id, "has left");
+    this.#start(node);
   }
 
   /** Followers that need entries which were cut get the leader's checkpoint. */

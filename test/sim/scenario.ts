@@ -33,6 +33,8 @@ export interface Scenario {
   readonly transferEveryMs: number;
   readonly changeEveryMs: number;
   readonly cutEveryMs: number;
+  /** A node that was dropped from the members gives its log up, and may be taken in again. */
+  readonly leaveEveryMs: number;
   /** Mean time between the chunks of a primary. */
   readonly chunkEveryMs: number;
   /** Stored entries have to be loaded before they can be read. */
@@ -70,6 +72,7 @@ export function drawScenario(prng: Prng): Scenario {
     transferEveryMs: prng.chance(0.3) ? prng.pick([500, 2_000]) : 0,
     changeEveryMs: isMembershipChanging ? prng.pick([300, 1_000]) : 0,
     cutEveryMs: prng.chance(0.3) ? 1_500 : 0,
+    leaveEveryMs: isMembershipChanging && prng.chance(0.7) ? prng.pick([300, 2_000]) : 0,
     chunkEveryMs: prng.pick([30, 100, 300]),
     isLogLazy: prng.chance(0.3),
     appendBytesMax: prng.pick([1, 1024, 1024]),

@@ -4,7 +4,7 @@
  * also the log reader of its node's core.
  */
 
-import type { Entry, HardState, LogReader, Member } from "../../mesh/raft/mod.ts";
+import type { Entry, HardState, LogReader, Member, VoteFloor } from "../../mesh/raft/mod.ts";
 import type { EventQueue } from "./event_queue.ts";
 import type { Prng } from "./prng.ts";
 
@@ -30,6 +30,8 @@ export interface DiskFaults {
   readonly acksEarly: boolean;
   /** Writes the term without the vote (canary). */
   readonly forgetsVotes: boolean;
+  /** Does not remember where a log ended that was given up (canary). */
+  readonly forgetsFloor: boolean;
 }
 
 /** Entries that a lazy log holds in memory after a load, and how long that takes. */
@@ -47,6 +49,9 @@ export class SimDisk implements LogReader {
   onLoaded: (() => void) | null = null;
   hardState: HardState | null = null;
   checkpoint: Checkpoint;
+  /** Where a log ended that was given up. */
+  floor: VoteFloor | null = null;
+  readonly #founding: Checkpoint;
   #entries: Entry[] = [];
   #waiting: DiskWrite[] = [];
   #syncing: DiskWrite[] = [];
@@ -60,6 +65,7 @@ export class SimDisk implements LogReader {
     this.#faults = options.faults;
     this.syncMs = options.syncMs;
     this.checkpoint = { index: 0, term: 0, members: options.members, outputs: [], history: 0 };
+    this.#founding = this.checkpoint;
   }
 
   get firstIndex(): number {
@@ -151,8 +157,28 @@ export class SimDisk implements LogReader {
     this.checkpoint = checkpoint;
   }
 
+  /** The node is no member any more: everything goes but the term, the vote and the floor. */
+  leave(): void {
+    this.#raiseFloor();
+    this.#entries = [];
+    this.checkpoint = this.#founding;
+    if (this.hardState !== null) this.hardState = { ...this.hardState, commit: 0 };
+  }
+
+  #raiseFloor(): void {
+    if (this.#faults.forgetsFloor || this.lastIndex === 0) return;
+    const last = { index: this.lastIndex, term: this.term(this.lastIndex) };
+    const { floor } = this;
+    const isNewer =
+      floor === null ||
+      last.term > floor.term ||
+      (last.term === floor.term && last.index > floor.index);
+    if (isNewer) this.floor = last;
+  }
+
   /** A copy of another node's checkpoint replaces the log. */
   seed(checkpoint: Checkpoint): void {
+    this.#raiseFloor();
     this.#entries = [];
     this.checkpoint = checkpoint;
     const { index: commit, term } = checkpoint;

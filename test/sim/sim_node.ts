@@ -127,6 +127,7 @@ export class SimNode implements CheckedNode {
       id: this.id,
       members: checkpoint.members,
       hardState,
+      floor: this.disk.floor,
       log: this.disk,
       prng: prng.fork(),
       limits,
