@@ -112,10 +112,11 @@ Flow flow_of(const ZydisDecodedInstruction& instruction) {
 
 // One offset, decoded.
 struct Step {
-  std::uint8_t stride =
-      0;  // to what follows; 0: no instruction, or none that programs go on behind
+  // To what follows; 0: no instruction, or none that programs go on behind.
+  std::uint8_t stride = 0;
   Hazard hazard = Hazard::none;
   std::uint8_t length = 1;
+  std::uint8_t distance_bytes = 0;  // of a direct branch, at the end of its encoding
 };
 
 // The page with what is around it, and its decoding from each offset.
@@ -131,8 +132,10 @@ class Sweep {
     bytes_.insert(bytes_.end(), page.begin(), page.end());
     bytes_.insert(bytes_.end(), after.begin(), after.end());
     steps_.resize(front_ + code_page_bytes);
-    for (std::size_t at = 0; at < steps_.size(); ++at)
+    for (std::size_t at = 0; at < steps_.size(); ++at) {
       steps_[at] = decode(at);
+      if (steps_[at].distance_bytes != 0) note_branch(at);
+    }
   }
 
   std::vector<Suspect> suspects() const {
@@ -142,7 +145,8 @@ class Sweep {
       if (step.hazard == Hazard::none) continue;
       const std::size_t length = std::min<std::size_t>(step.length, code_page_bytes - offset);
       found.push_back({static_cast<std::uint16_t>(offset), static_cast<std::uint8_t>(length),
-                       step.hazard, plausible(front_ + offset, step.hazard)});
+                       step.hazard,
+                       plausible(front_ + offset, step.hazard) || branched_to(front_ + offset)});
     }
     return found;
   }
@@ -159,12 +163,37 @@ class Sweep {
       const Hazard hazard = hazard_of(instruction);
       const bool useless =
           is_rare(hazard) || (instruction.attributes & ZYDIS_ATTRIB_IS_PRIVILEGED) != 0;
-      return {useless ? std::uint8_t{0} : instruction.length, kept(hazard), instruction.length};
+      const auto& distance = instruction.raw.imm[0];
+      const int distance_bytes = distance.is_relative ? distance.size / 8 : 0;
+      return {useless ? std::uint8_t{0} : instruction.length, kept(hazard), instruction.length,
+              static_cast<std::uint8_t>(distance_bytes)};
     }
     if (status == ZYDIS_STATUS_NO_MORE_DATA && left < instruction_bytes_max) {
       return {instruction_bytes_max, kept(hazard_of_cut(bytes)), instruction_bytes_max};
     }
     return {0, may_be_new(bytes) ? kept(Hazard::unknown) : Hazard::none, 1};
+  }
+
+  // Where a direct branch at `at` leads, if that is in the page.
+  void note_branch(std::size_t at) {
+    const std::size_t size = steps_[at].distance_bytes;
+    const std::size_t end = at + steps_[at].length;
+    if (size > 4 || end > bytes_.size()) return;
+    std::uint32_t raw = 0;
+    std::memcpy(&raw, bytes_.data() + end - size, size);
+    const unsigned unused = 32 - 8 * static_cast<unsigned>(size);
+    const std::int64_t distance = static_cast<std::int32_t>(raw << unused) >> unused;
+    const std::int64_t target = static_cast<std::int64_t>(end) + distance;
+    if (target >= 0 && target < static_cast<std::int64_t>(steps_.size())) {
+      branches_.push_back({static_cast<std::uint16_t>(at), static_cast<std::uint16_t>(target)});
+    }
+  }
+
+  // Does code that a program could hold jump there?
+  bool branched_to(std::size_t at) const {
+    return std::ranges::any_of(branches_, [&](const Branch& branch) {
+      return branch.to == at && plausible(branch.from, Hazard::unknown);
+    });
   }
 
   Hazard kept(Hazard hazard) const { return trapped_.has(hazard) ? Hazard::none : hazard; }
@@ -206,7 +235,11 @@ class Sweep {
   const ZydisDecoder& decoder_;
   HazardSet trapped_;
   std::vector<std::uint8_t> bytes_;
+  struct Branch {
+    std::uint16_t from, to;
+  };
   std::vector<Step> steps_;
+  std::vector<Branch> branches_;
   std::size_t front_ = 0;
 };
 

@@ -185,6 +185,24 @@ TEST_CASE("bytes in front of the page help to judge its beginning") {
   CHECK_FALSE(suspects[0].plausible);
 }
 
+TEST_CASE("a direct jump into the middle of an instruction makes it plausible") {
+  const PageScanner scanner({});
+  Page page;
+  page.fill(0x90);
+  const Bytes mov = {0x48, 0xbf, 0x0f, 0x31, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90};
+  std::ranges::copy(mov, page.begin() + 0x100);
+  REQUIRE(at_offset(scanner.scan(page), 0x102) != nullptr);
+  CHECK_FALSE(at_offset(scanner.scan(page), 0x102)->plausible);
+  page[0x140] = 0xeb;  // jmp 0x102
+  page[0x141] = 0xc0;
+  CHECK(at_offset(scanner.scan(page), 0x102)->plausible);
+  page[0x140] = 0x90;
+  page[0x141] = 0x90;
+  const Bytes far_back = {0x0f, 0x84, 0xfc, 0xf8, 0xff, 0xff};  // je, from 0x800
+  std::ranges::copy(far_back, page.begin() + 0x800);
+  CHECK(at_offset(scanner.scan(page), 0x102)->plausible);
+}
+
 TEST_CASE("what the host traps is not looked for") {
   const PageScanner scanner({Hazard::time_stamp});
   Page page;
