@@ -11,7 +11,7 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { capture, progress, script } from "./_command.ts";
 import { type CpioEntry, writeCpio } from "./cpio.ts";
 import { paths } from "./paths.ts";
@@ -61,9 +61,28 @@ export function sourceEntries(source: string, paths: readonly string[]): CpioEnt
   });
 }
 
+/** Modules of the guest's kernel, by path below kernel/, each to lie in the guest's lib/modules. */
+export function moduleEntries(modules: readonly string[]): CpioEntry[] {
+  const root = join(paths.kernel, "lib/modules");
+  const release = readdirSync(root)[0];
+  if (release === undefined) throw new Error(`Cannot find modules in "${root}"; remove .cache`);
+  return [
+    ...["lib", "lib/modules"].map((path): CpioEntry => ({ kind: "directory", path, mode: 0o755 })),
+    ...modules.map((path): CpioEntry => {
+      const data = readFileSync(join(root, release, "kernel", path));
+      return { kind: "file", path: `lib/modules/${basename(path)}`, mode: 0o644, data };
+    }),
+  ];
+}
+
+/** What the power button needs: the button, and the way its key reaches programs. */
+const guestModules = ["drivers/acpi/button.ko", "drivers/input/evdev.ko"];
+
 const guestFiles = [
   "init",
+  "bin/power_button",
   "bin/ticker",
+  "etc/acpi/PWRF/00000080",
   "etc/group",
   "etc/hostname",
   "etc/inittab",
@@ -95,7 +114,16 @@ function guestLicenses(): string {
 export function buildGuest(): void {
   mkdirSync(paths.guest, { recursive: true });
   put("vmlinuz", readFileSync(debianKernel()));
-  put("initrd", writeCpio([...busyboxEntries(), ...sourceEntries(paths.guestSource, guestFiles)]));
+  put(
+    "initrd",
+    writeCpio([
+      ...busyboxEntries(),
+      ...moduleEntries(guestModules),
+      { kind: "directory", path: "etc/acpi", mode: 0o755 },
+      { kind: "directory", path: "etc/acpi/PWRF", mode: 0o755 },
+      ...sourceEntries(paths.guestSource, guestFiles),
+    ]),
+  );
   put("cmdline", readFileSync(join(paths.guestSource, "cmdline")));
   put("LICENSES", Buffer.from(guestLicenses()));
 }
