@@ -48,6 +48,8 @@ export interface CopyProgress {
   readonly guestNs: number | bigint;
   readonly chunkCount: number;
   readonly idle: boolean;
+  /** How long recording and commit held back what the guest said; null before it said anything. */
+  readonly outputDelayMs: { readonly p50: number; readonly p99: number } | null;
 }
 
 export class VmCopy {
@@ -64,7 +66,13 @@ export class VmCopy {
   #fedCount = 0;
   #engine: string | null = null;
   #end: CopyEnd | null = null;
-  #progress: CopyProgress = { steps: 0, guestNs: 0, chunkCount: 0, idle: false };
+  #progress: CopyProgress = {
+    steps: 0,
+    guestNs: 0,
+    chunkCount: 0,
+    idle: false,
+    outputDelayMs: null,
+  };
   #watchdog: NodeJS.Timeout | null = null;
 
   constructor(start: Promise<VmmStart>, options: CopyOptions) {
@@ -118,8 +126,9 @@ export class VmCopy {
       await this.#vmm.sendChunk(chunk).catch((error: Error) => this.#die(error.message));
     } else if (this.#phase === "live") {
       this.#fedCount += 1;
-      this.#vmm.send({ kind: "committed", chunk: BigInt(this.#fedCount - 1) });
+      // Those outside first; the monitor only counts.
       this.#gate.committed(this.#fedCount);
+      this.#vmm.send({ kind: "committed", chunk: BigInt(this.#fedCount - 1) });
       this.#ledger.committed(this.#fedCount);
     }
   }
@@ -195,6 +204,7 @@ export class VmCopy {
           guestNs: message.guest_ns,
           chunkCount: message.chunk,
           idle: message.idle ?? false,
+          outputDelayMs: inMilliseconds(message.output_delay_us),
         };
         if (message.chunk < this.#fedCount || this.#phase === "going_live") this.#watch();
         return;
@@ -289,4 +299,10 @@ export class VmCopy {
     if (this.#watchdog !== null) clearTimeout(this.#watchdog);
     this.#watchdog = null;
   }
+}
+
+function inMilliseconds(
+  delay: { readonly p50: number; readonly p99: number } | undefined,
+): CopyProgress["outputDelayMs"] {
+  return delay === undefined ? null : { p50: delay.p50 / 1000, p99: delay.p99 / 1000 };
 }

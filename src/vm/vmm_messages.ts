@@ -31,6 +31,8 @@ const schemas = {
     chunk: count,
     console_bytes: count,
     idle: Type.Optional(Type.Boolean()),
+    /** From the first byte of what the guest said until it had left; of a live copy. */
+    output_delay_us: Type.Optional(Type.Object({ p50: count, p99: count, count })),
   }),
   input_applied: Type.Object({ kind: Type.Literal("input_applied"), source: count, seq: count }),
   frame_applied: Type.Object({
