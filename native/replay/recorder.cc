@@ -52,7 +52,8 @@ Recorder::Pause Recorder::run() {
   const auto pause = [&](Pause why) {
     busy_ns_ += host_.now_ns() - start_ns;
     if (why == Pause::kicked) on_kick();
-    if (why == Pause::idle && options_.flush_when_idle) flush();
+    is_idle_ = why == Pause::idle;
+    if (is_idle_ && options_.flush_when_idle && is_urgent()) flush();
     flush_if_due();
     return why;
   };
@@ -175,6 +176,7 @@ std::optional<std::size_t> Recorder::input(std::uint64_t source, std::uint64_t s
   inputs_.note(source, seq);
   const auto recorded = bytes.first(taken);
   add({machine_.position(), InputEvent{source, seq, Bytes(recorded.begin(), recorded.end())}});
+  answers_outside_ = true;
   return taken;
 }
 
@@ -215,6 +217,20 @@ void Recorder::write(Event event) {
   if (!waiting_since_ns_) waiting_since_ns_ = host_.now_ns();
 }
 
+bool Recorder::is_urgent() const {
+  return answers_outside_ || machine_.console_bytes() != flushed_console_bytes_;
+}
+
+std::uint64_t Recorder::event_wait_ns_max() const {
+  return is_idle_ && options_.flush_when_idle ? options_.idle_event_wait_ns_max
+                                              : options_.event_wait_ns_max;
+}
+
+std::uint64_t Recorder::flush_host_ns() const {
+  if (!waiting_since_ns_) return UINT64_MAX;
+  return *waiting_since_ns_ + event_wait_ns_max();
+}
+
 void Recorder::flush_if_due() {
   if (sink_ == nullptr) return;
   const bool has_output = machine_.console_bytes() != flushed_console_bytes_ ||
@@ -226,7 +242,7 @@ void Recorder::flush_if_due() {
     return since && now_ns - *since >= max_ns;
   };
   if (encoder_.payload_bytes() >= options_.chunk_bytes ||
-      waited(waiting_since_ns_, options_.event_wait_ns_max) ||
+      waited(waiting_since_ns_, event_wait_ns_max()) ||
       waited(output_waiting_since_ns_, options_.output_wait_ns_max)) {
     flush();
   }
@@ -241,6 +257,7 @@ void Recorder::flush_at(Position last) {
   ++totals_.chunks;
   waiting_since_ns_.reset();
   output_waiting_since_ns_.reset();
+  answers_outside_ = false;
   chunk_first_ = last;
   encoder_.begin(++chunk_number_, chunk_first_);
 }

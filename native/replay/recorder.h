@@ -31,7 +31,10 @@ struct RecorderOptions {
   // How long an event, or console output, may wait for its chunk to be passed on.
   std::uint64_t event_wait_ns_max = 1'000'000'000;
   std::uint64_t output_wait_ns_max = 1'000'000'000;
-  bool flush_when_idle = false;                  // output then waits for nothing
+  // Output and acknowledged input wait for nothing once the guest sleeps. Other events then wait
+  // this long, for company: most guests that sleep soon wake and say something.
+  bool flush_when_idle = false;
+  std::uint64_t idle_event_wait_ns_max = 50'000'000;
   std::size_t chunk_bytes = 64 << 10;            // a chunk is passed on when its events reach this
   std::uint64_t digest_busy_ns = 1'000'000'000;  // of running, between two digests
   EntropySource* entropy = nullptr;              // null: the host's
@@ -73,6 +76,9 @@ class Recorder {
 
   // The host time at which an idle guest wants to run again; UINT64_MAX: only input wakes it.
   std::uint64_t wake_host_ns() const;
+  // The host time at which the current chunk is to be passed on although the guest sleeps;
+  // UINT64_MAX: nothing waits. Call run() or flush_if_due() then.
+  std::uint64_t flush_host_ns() const;
   // The owner did not run the guest for so long.
   void slept(std::uint64_t ns) { clock_.slept(ns); }
 
@@ -114,6 +120,8 @@ class Recorder {
   void write(Event event);  // into the chunk, which has room
   void flush_at(Position last);
   bool digest_due();
+  bool is_urgent() const;
+  std::uint64_t event_wait_ns_max() const;
 
   Machine& machine_;
   StateDigest& digest_;
@@ -129,6 +137,8 @@ class Recorder {
   std::uint64_t flushed_console_bytes_ = 0;
   std::optional<std::uint64_t> waiting_since_ns_;         // the first event of the chunk
   std::optional<std::uint64_t> output_waiting_since_ns_;  // when output was first seen
+  bool answers_outside_ = false;  // somebody outside waits for an event of the chunk
+  bool is_idle_ = false;
 
   InputSources inputs_;
   HostEntropy host_entropy_;

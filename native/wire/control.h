@@ -8,8 +8,9 @@
 //   frame {source, seq, data}                            frame_applied {source, seq, accepted}
 //   control {action: "stop" | "power_button"}            progress {steps, guest_ns, chunk,
 //   committed {chunk}                                              console_bytes,
-//   uncommitted_bytes, stats {}                                                       idle}
-//   shutdown {}                                          input_applied {source, seq, accepted}
+//   stats {}                                                       uncommitted_bytes, idle,
+//   shutdown {}                                                    output_delay_us {...}}
+//                                                        input_applied {source, seq, accepted}
 //                                                        stats {...}
 //                                                        ended {reason, report}
 //                                                        diverged {chunk, steps, user_steps, what,

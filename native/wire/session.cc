@@ -58,6 +58,7 @@ int Session::run() {
 }
 
 Session::Outcome Session::handle(Channel::Arrival arrival) {
+  arrival_host_ns_ = arrival.host_ns;
   if (std::holds_alternative<ChunkFrame>(arrival.frame)) last_chunk_host_ns_ = arrival.host_ns;
   return std::visit([&](auto& frame) { return on(frame); }, arrival.frame);
 }
@@ -209,7 +210,9 @@ Session::Outcome Session::on(const CommittedFrame& committed) {
                            " as committed: there is none");
   }
   while (!uncommitted_.empty() && uncommitted_.front().number <= committed.chunk) {
-    uncommitted_bytes_ -= uncommitted_.front().bytes;
+    const Uncommitted& chunk = uncommitted_.front();
+    uncommitted_bytes_ -= chunk.bytes;
+    if (chunk.output_host_ns != 0) output_delay_.add(arrival_host_ns_ - chunk.output_host_ns);
     uncommitted_.pop_front();
   }
   return {};
@@ -269,7 +272,7 @@ void Session::run_live() {
   }
   if (!idle_) return;
   ticker_->disarm();
-  const std::uint64_t wake_ns = recorder_->wake_host_ns();
+  const std::uint64_t wake_ns = std::min(recorder_->wake_host_ns(), recorder_->flush_host_ns());
   const std::uint64_t now_ns = clock_.now_ns();
   if (wake_ns <= now_ns) return;
   channel_.wait(std::min(wake_ns - now_ns, wait_ns_max));
@@ -353,21 +356,30 @@ void Session::send_progress(bool at_once) {
   if (progress_sent_ == state) return;
   progress_sent_ = state;
   progress_host_ns_ = now_ns;
-  send_control("progress", {{"steps", at.steps},
-                            {"guest_ns", machine_->guest_ns()},
-                            {"chunk", next_chunk()},
-                            {"console_bytes", machine_->console_bytes()},
-                            {"uncommitted_bytes", uncommitted_bytes_},
-                            {"idle", idle_}});
+  json fields = {{"steps", at.steps},
+                 {"guest_ns", machine_->guest_ns()},
+                 {"chunk", next_chunk()},
+                 {"console_bytes", machine_->console_bytes()},
+                 {"uncommitted_bytes", uncommitted_bytes_},
+                 {"idle", idle_}};
+  if (const auto delay = output_delay_.summary(); delay.count > 0) {
+    fields["output_delay_us"] = {
+        {"p50", delay.median_us}, {"p99", delay.p99_us}, {"count", delay.count}};
+  }
+  send_control("progress", std::move(fields));
 }
 
 void Session::console_output(std::uint64_t offset, std::span<const std::byte> bytes) {
-  if (output_.empty()) output_offset_ = offset;
+  if (output_.empty()) {
+    output_offset_ = offset;
+    output_host_ns_ = clock_.now_ns();
+  }
   output_.insert(output_.end(), bytes.begin(), bytes.end());
 }
 
 void Session::chunk(std::uint64_t number, Bytes bytes) {
-  uncommitted_.push_back({number, bytes.size(), clock_.now_ns()});
+  uncommitted_.push_back(
+      {number, bytes.size(), clock_.now_ns(), output_.empty() ? 0 : output_host_ns_});
   uncommitted_bytes_ += bytes.size();
   channel_.send(encode_frame(FrameType::chunk, bytes));
   const auto results = recorder_->take_frame_results();

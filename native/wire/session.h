@@ -21,6 +21,7 @@
 #include "replay/replayer.h"
 #include "replay/ticker.h"
 #include "wire/channel.h"
+#include "wire/output_delay.h"
 
 namespace node_mesh {
 
@@ -73,6 +74,7 @@ class Session final : ConsoleSink, NetworkSink, ChunkSink, Replayer::Observer {
     std::uint64_t number = 0;
     std::size_t bytes = 0;
     std::uint64_t host_ns = 0;
+    std::uint64_t output_host_ns = 0;  // of the first byte said in it; 0: there is none
   };
   struct AppliedInput {
     std::uint64_t source = 0;
@@ -95,12 +97,15 @@ class Session final : ConsoleSink, NetworkSink, ChunkSink, Replayer::Observer {
 
   Bytes output_;  // since the last chunk
   std::uint64_t output_offset_ = 0;
+  std::uint64_t output_host_ns_ = 0;  // when its first byte was said
   std::vector<Bytes> frames_;  // encoded, since the last chunk
   std::size_t frames_bytes_ = 0;
   std::vector<AppliedInput> applied_;
   std::vector<Recorder::FrameResult> frame_results_;
   std::deque<Uncommitted> uncommitted_;
   std::uint64_t uncommitted_bytes_ = 0;
+  OutputDelay output_delay_;
+  std::uint64_t arrival_host_ns_ = 0;  // of the frame that is being handled
   bool idle_ = false;
   std::uint64_t progress_host_ns_ = 0;
   std::optional<std::pair<Position, std::uint64_t>> progress_sent_;  // position and chunk then
