@@ -13,6 +13,7 @@ import { closeSync, constants, fdatasyncSync, fstatSync, openSync, writeSync } f
 import { DatabaseSync, type StatementSync } from "node:sqlite";
 import { crc32 } from "node:zlib";
 import { storageLimits } from "../limits.ts";
+<<<<<<< HEAD
 import {
   GROUP_FATES,
   type GroupFate,
@@ -23,6 +24,15 @@ import {
   type StorageFault,
   type TermRun,
   type WriteOperation,
+=======
+import type {
+  GroupRow,
+  GroupState,
+  PackedEntries,
+  StorageFault,
+  TermRun,
+  WriteOperation,
+>>>>>>> cdadf0b (wip)
 } from "./types.ts";
 
 const APPLICATION_ID = 0x4e4d4c47; // "NMLG"
@@ -171,7 +181,11 @@ export class LogDatabase {
   readonly #sql: Statements;
   /** The write-ahead log, by a descriptor of our own; null in a connection that only reads. */
   #wal: number | null = null;
+<<<<<<< HEAD
   /** Term of groups' last entries, as far as plain appends of late have told. */
+=======
+  /** Term of each group's last entry, as far as it is known without asking. */
+>>>>>>> cdadf0b (wip)
   readonly #lastTerms = new Map<number, number>();
 
   /** Opens for writing, and creates, if `create` is set. */
