@@ -23,7 +23,7 @@ export const storageLimits = {
   batchBytesMax: 8 * MIB,
   /** Bytes written after which the write-ahead log is copied back, in the reading worker. */
   checkpointAfterBytes: 4 * MIB,
-  /** Made at the start, so that a commit does not have to make the file longer: that costs double. */
+  /** Made at the start: a commit that has to make the file longer takes twice as long. */
   walReservedBytes: 5 * MIB,
   /** Write-ahead log beyond which the writer itself finishes a checkpoint that never caught up. */
   walBytesMax: 64 * MIB,

@@ -13,7 +13,6 @@ import { closeSync, constants, fdatasyncSync, fstatSync, openSync, writeSync } f
 import { DatabaseSync, type StatementSync } from "node:sqlite";
 import { crc32 } from "node:zlib";
 import { storageLimits } from "../limits.ts";
-<<<<<<< HEAD
 import {
   GROUP_FATES,
   type GroupFate,
@@ -24,15 +23,6 @@ import {
   type StorageFault,
   type TermRun,
   type WriteOperation,
-=======
-import type {
-  GroupRow,
-  GroupState,
-  PackedEntries,
-  StorageFault,
-  TermRun,
-  WriteOperation,
->>>>>>> cdadf0b (wip)
 } from "./types.ts";
 
 const APPLICATION_ID = 0x4e4d4c47; // "NMLG"
@@ -181,11 +171,7 @@ export class LogDatabase {
   readonly #sql: Statements;
   /** The write-ahead log, by a descriptor of our own; null in a connection that only reads. */
   #wal: number | null = null;
-<<<<<<< HEAD
   /** Term of groups' last entries, as far as plain appends of late have told. */
-=======
-  /** Term of each group's last entry, as far as it is known without asking. */
->>>>>>> cdadf0b (wip)
   readonly #lastTerms = new Map<number, number>();
 
   /** Opens for writing, and creates, if `create` is set. */
@@ -215,8 +201,8 @@ export class LogDatabase {
       // Space of destroyed groups is given back in small steps; must be set before the first table.
       db.exec("PRAGMA auto_vacuum = INCREMENTAL");
     }
-    db.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0");
-    db.exec("PRAGMA cache_size = -8192; PRAGMA temp_store = MEMORY");
+    db.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL");
+    db.exec("PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -8192; PRAGMA temp_store = MEMORY");
     if (version === 0 && create) {
       db.exec("BEGIN IMMEDIATE");
       db.exec(SCHEMA);

@@ -429,11 +429,7 @@ export class LogStore {
     if (this.#closed || this.#failed !== null) return;
     const idleBefore = this.#init.clock.now() - storageLimits.tailIdleMs;
     for (const slot of this.#slots.values()) {
-<<<<<<< HEAD
       if (this.#isCommitDue(slot) && slot.failed === null && slot.fate === "held") {
-=======
-      if (this.#isCommitDue(slot) && slot.failed === null && !slot.destroyed) {
->>>>>>> cdadf0b (wip)
         this.#enqueue(slot, [this.#stateOperation(slot)], []).catch(() => {});
       }
       if (slot.log !== null && slot.lastAppendMs < idleBefore) {

@@ -13,10 +13,7 @@ import type { Refusals } from "../counters.ts";
 import { directoryLimits, transportLimits } from "../limits.ts";
 import type { NodeId } from "../raft/types.ts";
 import { sparingNoise, sparingYamux } from "./_sparing.ts";
-<<<<<<< HEAD
 import type { Gate } from "./gate.ts";
-=======
->>>>>>> cdadf0b (wip)
 import { noisePrologue } from "./mesh_key.ts";
 
 export type MeshServices = { identify: Identify; pubsub: GossipSub };

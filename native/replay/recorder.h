@@ -69,6 +69,9 @@ class Recorder {
     host_failed,
   };
   Pause run();
+  // Called while the guest runs, by what takes its output: run() returns a little later, when
+  // what belongs to the output was said too.
+  void said();
   // For the owner's other threads; async-signal-safe. A kick wants run() to return at once; a tick,
   // given about once a millisecond, when it does no harm to user code that runs directly.
   void kick();
@@ -120,7 +123,7 @@ class Recorder {
   void write(Event event);  // into the chunk, which has room
   void flush_at(Position last);
   bool digest_due();
-  bool is_urgent() const;
+  bool has_output() const;
   std::uint64_t event_wait_ns_max() const;
 
   Machine& machine_;
@@ -139,6 +142,7 @@ class Recorder {
   std::optional<std::uint64_t> output_waiting_since_ns_;  // when output was first seen
   bool answers_outside_ = false;  // somebody outside waits for an event of the chunk
   bool is_idle_ = false;
+  bool said_ = false;
 
   InputSources inputs_;
   HostEntropy host_entropy_;

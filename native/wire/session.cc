@@ -332,6 +332,7 @@ void Session::send_frames() {
 }
 
 void Session::network_output(std::uint64_t number, std::span<const std::byte> frame) {
+  if (frames_.empty()) said();
   frames_.push_back(encode_network_frame(number, frame));
   frames_bytes_ += frame.size();
   if (frames_bytes_ < frames_bytes_high) return;
@@ -369,10 +370,17 @@ void Session::send_progress(bool at_once) {
   send_control("progress", std::move(fields));
 }
 
+// While nothing else is on its way to be committed, this is, at once; what comes meanwhile waits
+// for company.
+void Session::said() {
+  if (recorder_ && uncommitted_.empty()) recorder_->said();
+}
+
 void Session::console_output(std::uint64_t offset, std::span<const std::byte> bytes) {
   if (output_.empty()) {
     output_offset_ = offset;
     output_host_ns_ = clock_.now_ns();
+    said();
   }
   output_.insert(output_.end(), bytes.begin(), bytes.end());
 }

@@ -15,7 +15,6 @@
 #include <utility>
 #include <vector>
 
-#include "devices/virtio_net/virtio_net.h"
 #include "kvm/engine_choice.h"
 #include "replay/recorder.h"
 #include "replay/replayer.h"
@@ -64,6 +63,7 @@ class Session final : ConsoleSink, NetworkSink, ChunkSink, Replayer::Observer {
   bool must_wait() const;
   std::uint64_t next_chunk() const;
 
+  void said();
   void console_output(std::uint64_t offset, std::span<const std::byte> bytes) override;
   void network_output(std::uint64_t number, std::span<const std::byte> frame) override;
   void send_frames();
@@ -98,7 +98,7 @@ class Session final : ConsoleSink, NetworkSink, ChunkSink, Replayer::Observer {
   Bytes output_;  // since the last chunk
   std::uint64_t output_offset_ = 0;
   std::uint64_t output_host_ns_ = 0;  // when its first byte was said
-  std::vector<Bytes> frames_;  // encoded, since the last chunk
+  std::vector<Bytes> frames_;         // encoded, since the last chunk
   std::size_t frames_bytes_ = 0;
   std::vector<AppliedInput> applied_;
   std::vector<Recorder::FrameResult> frame_results_;
