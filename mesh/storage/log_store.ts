@@ -9,8 +9,9 @@ import type { Clock, Timer } from "../clock.ts";
 import { storageLimits } from "../limits.ts";
 import type { Entry, HardState, Member, VoteFloor } from "../raft/types.ts";
 import { LogSweeper } from "./_log_sweeper.ts";
-import { membersText, packWrites, unpackEntries } from "./_packing.ts";
+import { membersText, unpackEntries } from "./_packing.ts";
 import { StorageError, type WorkerClient } from "./_worker_client.ts";
+import { WriteQueue } from "./_write_queue.ts";
 import { GroupLog } from "./group_log.ts";
 import {
   ENTRY_KINDS,
@@ -61,15 +62,6 @@ interface GroupSlot {
   lastAppendMs: number;
 }
 
-interface PendingWrite {
-  readonly slot: GroupSlot | null;
-  readonly operations: WriteOperation[];
-  readonly entries: readonly Entry[];
-  readonly bytes: number;
-  readonly resolve: () => void;
-  readonly reject: (error: Error) => void;
-}
-
 export interface LogStoreInit {
   readonly writer: WorkerClient;
   readonly reader: WorkerClient;
@@ -82,10 +74,7 @@ const NO_STATE: HardState = { term: 0, votedFor: null, commit: 0 };
 export class LogStore {
   readonly #init: LogStoreInit;
   readonly #slots = new Map<string, GroupSlot>();
-  #queue: PendingWrite[] = [];
-  /** Until the queue is empty; the batch that the worker has. */
-  #writing: Promise<void> | null = null;
-  #batch: Promise<void> | null = null;
+  readonly #writes: WriteQueue<GroupSlot>;
   #failed: StorageError | null = null;
   readonly #failure = Promise.withResolvers<StorageError>();
   #closed = false;
@@ -96,6 +85,15 @@ export class LogStore {
 
   constructor(init: LogStoreInit) {
     this.#init = init;
+    this.#writes = new WriteQueue({
+      writer: init.writer,
+      fault: (slot) => this.#fault(slot),
+      onFailure: (error) => this.#noteFailure(error),
+      onWritten: (bytes) => {
+        this.#sinceCheckpointBytes += bytes;
+        this.#maybeCheckpoint();
+      },
+    });
     this.#sweeper = new LogSweeper({
       writer: init.writer,
       onDeleted: (bytes) => {
@@ -252,7 +250,7 @@ export class LogStore {
       if (hardState !== null) this.noteCommit(id, hardState.commit);
       if (this.#isCommitDue(slot)) operations.push(this.#stateOperation(slot));
     }
-    return this.#enqueue(slot, operations, entries);
+    return this.#writes.add(slot, operations, entries);
   }
 
   /**
@@ -294,7 +292,7 @@ export class LogStore {
   putMeta(key: string, value: Uint8Array | null): Promise<void> {
     const error = this.#refusal(null);
     if (error !== null) return Promise.reject(error);
-    return this.#enqueue(null, [{ kind: "meta", key, value }], []);
+    return this.#writes.add(null, [{ kind: "meta", key, value }], []);
   }
 
   /** Why a write that was taken cannot be carried out any more. */
@@ -317,77 +315,6 @@ export class LogStore {
     if (error !== null) throw error;
   }
 
-  #enqueue(
-    slot: GroupSlot | null,
-    operations: WriteOperation[],
-    entries: readonly Entry[],
-  ): Promise<void> {
-    let bytes = 0;
-    for (const entry of entries) bytes += entry.data.length;
-    return new Promise((resolve, reject) => {
-      this.#queue.push({ slot, operations, entries, bytes, resolve, reject });
-      // Not at once: what the same turn of the event loop brings belongs into the same transaction.
-      if (this.#writing === null) this.#writing = this.#drain();
-    });
-  }
-
-  async #drain(): Promise<void> {
-    await Promise.resolve();
-    while (this.#queue.length > 0 || this.#batch !== null) {
-      this.begin();
-      await this.#batch;
-    }
-    this.#writing = null;
-  }
-
-  /**
-   * Hands what is queued to the worker now, unless it is at work. For an owner that has appended
-   * all that belongs together and is about to do something else in this turn.
-   */
-  begin(): void {
-    if (this.#batch !== null || this.#queue.length === 0) return;
-    this.#batch = this.#writeBatch(this.#takeBatch()).finally(() => {
-      this.#batch = null;
-    });
-  }
-
-  #takeBatch(): PendingWrite[] {
-    let bytes = 0;
-    let count = 0;
-    for (const write of this.#queue) {
-      if (count > 0 && bytes + write.bytes > storageLimits.batchBytesMax) break;
-      bytes += write.bytes;
-      count += 1;
-    }
-    return this.#queue.splice(0, count);
-  }
-
-  async #writeBatch(batch: PendingWrite[]): Promise<void> {
-    const live = batch.filter((write) => {
-      const error = this.#fault(write.slot);
-      if (error !== null) write.reject(error);
-      return error === null;
-    });
-    if (live.length === 0) return;
-    const { operations, data } = packWrites(live);
-    try {
-      await this.#init.writer.call("write", { operations, data }, [data.buffer as ArrayBuffer]);
-    } catch (error) {
-      const failure = this.#noteFailure(error);
-      for (const write of live) {
-        if (write.slot !== null) write.slot.failed = failure;
-      }
-      for (const write of live) write.reject(failure);
-      return;
-    }
-    for (const write of live) {
-      if (write.entries.length > 0) write.slot?.log?.appended(write.entries);
-    }
-    for (const write of live) write.resolve();
-    this.#sinceCheckpointBytes += data.byteLength + 4096 * operations.length;
-    this.#maybeCheckpoint();
-  }
-
   /** A full disk fails the batch alone; anything else ends the store. */
   #noteFailure(error: unknown): StorageError {
     const failure =
@@ -399,9 +326,17 @@ export class LogStore {
     return failure;
   }
 
+  /**
+   * Hands what is queued to the worker now, unless it is at work. For an owner that has appended
+   * all that belongs together and is about to do something else in this turn.
+   */
+  begin(): void {
+    this.#writes.begin();
+  }
+
   /** Resolves when everything appended so far is durable or has failed. */
-  async flush(): Promise<void> {
-    while (this.#writing !== null) await this.#writing;
+  flush(): Promise<void> {
+    return this.#writes.flush();
   }
 
   #maybeCheckpoint(): void {
@@ -430,7 +365,7 @@ export class LogStore {
     const idleBefore = this.#init.clock.now() - storageLimits.tailIdleMs;
     for (const slot of this.#slots.values()) {
       if (this.#isCommitDue(slot) && slot.failed === null && slot.fate === "held") {
-        this.#enqueue(slot, [this.#stateOperation(slot)], []).catch(() => {});
+        this.#writes.add(slot, [this.#stateOperation(slot)], []).catch(() => {});
       }
       if (slot.log !== null && slot.lastAppendMs < idleBefore) {
         slot.log.trim(storageLimits.idleTailBytesMax);
@@ -531,7 +466,7 @@ export class LogStore {
     this.#maintenance.cancel();
     for (const slot of this.#slots.values()) {
       if (!slot.commitDirty || this.#refusal(slot) !== null) continue;
-      this.#enqueue(slot, [this.#stateOperation(slot)], []).catch(() => {});
+      this.#writes.add(slot, [this.#stateOperation(slot)], []).catch(() => {});
     }
     this.#closed = true;
     await this.flush();

@@ -30,13 +30,9 @@ import type { VmHost } from "./vm_host.ts";
 export function serveMembers(mesh: Mesh, host: VmHost): () => void {
   const { rpc } = mesh.node;
   const { needs, needsVm } = rulesOf(mesh);
-  const changer = new GroupChanger(mesh);
-  const vmOf = (id: string): VmSupervisor => {
-    const supervisor = host.byId(id);
-    if (supervisor === null) throw new Error("this node does not hold that VM");
-    return supervisor;
-  };
+  const vmOf = (id: string): VmSupervisor => held(host, id);
   const unregister = [
+    ...serveChanges(mesh, host),
     rpc.register(VM_RESERVE, ({ id, name, release }, { from }) => {
       needs(from, "use");
       if (release) host.release(name, id);
@@ -63,29 +59,6 @@ export function serveMembers(mesh: Mesh, host: VmHost): () => void {
       await host.destroy(id);
       return {};
     }),
-    rpc.register(VM_ADOPT, async ({ spec, role }, { from, signal }) => {
-      needs(from, "lend");
-      if (!mesh.may(mesh.id, "lend")) throw new Error("it has not the role to lend");
-      const given = decodeSpec(spec);
-      needs(given.owner, "use");
-      await host.adopt(given, { from, role, signal });
-      return {};
-    }),
-    rpc.register(VM_LEAVE, async ({ id }) => {
-      await host.findOut(id);
-      return {};
-    }),
-    rpc.register(VM_CHANGE, async ({ id, change }, { from, signal }) => {
-      const vm = vmOf(id);
-      needsVm(from, vm);
-      return { result: await changer.change(vm, change, { signal }) };
-    }),
-    rpc.register(NODE_DRAIN, async ({ drain }, { from }) => {
-      // The machine's own user may always have it back.
-      if (from !== mesh.id) needs(from, "administer");
-      await host.setTakes(!drain);
-      return {};
-    }),
     rpc.register(VM_REPORT, ({ id, name }) => ({
       reports: wanted(host, { id, name }).map(report),
       removed: id !== undefined && host.wasRemoved(id),
@@ -110,6 +83,44 @@ export function serveMembers(mesh: Mesh, host: VmHost): () => void {
   return () => {
     for (const end of unregister) end();
   };
+}
+
+/** How VMs come to this node and go from it while they run. */
+function serveChanges(mesh: Mesh, host: VmHost): (() => void)[] {
+  const { rpc } = mesh.node;
+  const { needs, needsVm } = rulesOf(mesh);
+  const changer = new GroupChanger(mesh);
+  return [
+    rpc.register(VM_ADOPT, async ({ spec, role }, { from, signal }) => {
+      needs(from, "lend");
+      if (!mesh.may(mesh.id, "lend")) throw new Error("it has not the role to lend");
+      const given = decodeSpec(spec);
+      needs(given.owner, "use");
+      await host.adopt(given, { from, role, signal });
+      return {};
+    }),
+    rpc.register(VM_LEAVE, async ({ id }) => {
+      await host.findOut(id);
+      return {};
+    }),
+    rpc.register(VM_CHANGE, async ({ id, change }, { from, signal }) => {
+      const vm = held(host, id);
+      needsVm(from, vm);
+      return { result: await changer.change(vm, change, { signal }) };
+    }),
+    rpc.register(NODE_DRAIN, async ({ drain }, { from }) => {
+      // The machine's own user may always have it back.
+      if (from !== mesh.id) needs(from, "administer");
+      await host.setTakes(!drain);
+      return {};
+    }),
+  ];
+}
+
+function held(host: VmHost, id: string): VmSupervisor {
+  const supervisor = host.byId(id);
+  if (supervisor === null) throw new Error("this node does not hold that VM");
+  return supervisor;
 }
 
 /** What a node may ask for; a refusal is counted, and an answer for whoever sits there. */
