@@ -14,6 +14,7 @@ import {
   type NodeId,
   RaftCore,
   type Ready,
+  type VoteFloor,
 } from "../../mesh/raft/mod.ts";
 import { describe } from "./trace.ts";
 
@@ -29,9 +30,20 @@ class ScriptedDisk implements LogReader {
   cutIndex = 0;
   cutTerm = 0;
   members: readonly Member[];
+  floor: VoteFloor | null = null;
+  readonly #founders: readonly Member[];
 
   constructor(members: readonly Member[]) {
     this.members = members;
+    this.#founders = members;
+  }
+
+  /** Everything goes but the term, the vote, and where the log ended. */
+  leave(): void {
+    this.floor = { index: this.lastIndex, term: this.term(this.lastIndex) };
+    this.entries = [];
+    Object.assign(this, { cutIndex: 0, cutTerm: 0, members: this.#founders });
+    if (this.hardState) this.hardState = { ...this.hardState, commit: 0 };
   }
 
   get firstIndex(): number {
@@ -137,6 +149,11 @@ export class ScriptedGroup {
     persist: ([id]) => this.#persist(this.#node(id!)),
     crash: ([id, when]) => this.#crash(this.#node(id!), when === "after-write"),
     start: ([id]) => this.#start(this.#node(id!)),
+    leave: ([id]) => {
+      const node = this.#node(id!);
+      this.#crash(node, false);
+      node.disk.leave();
+    },
     cutlog: ([id, index]) => this.#cutLog(this.#node(id!), Number(index)),
     seed: ([id, from]) => this.#seed(this.#node(id!), this.#node(from!)),
     forge: (words) => this.#forge(words),
@@ -197,6 +214,7 @@ export class ScriptedGroup {
       members: node.disk.members,
       hardState: node.disk.hardState,
       log: node.disk,
+      floor: node.disk.floor,
       prng: { next: () => 0 },
     });
     node.applied = node.disk.cutIndex;
