@@ -1,6 +1,7 @@
 /** The command line as a whole: its verbs, its help, and what wrong usage is. */
 import { Command, CommanderError } from "commander";
 import { version } from "../version.ts";
+import { addChaos } from "./chaos.ts";
 import { exitUsage, fail, UsageError } from "./context.ts";
 import { addDashboard } from "./dashboard.ts";
 import { addDemo } from "./demo.ts";
@@ -64,6 +65,7 @@ export function makeProgram(): Command {
   }
   addMonitorVerbs(program);
   addDemo(program);
+  addChaos(program);
   addLicenses(program);
   return program;
 }
