@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { runChaos } from "./_chaos.ts";
+import { runChaos } from "./run_chaos.ts";
 
 const seed = process.env["NODE_MESH_SEED"] ?? "1";
 
