@@ -21,7 +21,6 @@
 namespace node_mesh {
 
 class Cpu;
-class NetworkSink;
 struct Preemption;
 
 // In the order of MachineConfig::disks, of the sizes given there.
@@ -75,7 +74,8 @@ class Machine {
                                                                       MachineDisks disks = {});
   ~Machine();
 
-  // Lets an engine run user mode from here on. The error says why it cannot; the machine is as before.
+  // Lets an engine run user mode from here on. The error says why it cannot; the machine is then as
+  // before.
   std::expected<void, std::string> use_engine(const UserEngineFactory& make);
   const UserEngine* engine() const;
 

@@ -9,19 +9,13 @@
 #include <string>
 #include <vector>
 
+#include "devices/virtio_net/network.h"
+
 namespace node_mesh {
 
 inline constexpr std::uint64_t memory_bytes_min = 32ull << 20;
 inline constexpr std::uint64_t memory_bytes_max = 64ull << 30;  // fits into the CPU model's 40 bits
 inline constexpr std::size_t cmdline_bytes_max = 2047;          // what Linux keeps on x86
-
-inline constexpr std::uint16_t network_mtu_min = 68, network_mtu_max = 65'521;
-
-struct NetworkConfig {
-  std::array<std::uint8_t, 6> mac{};  // of one card: neither multicast nor all zero
-  std::uint16_t mtu = 1500;           // 68..65,521
-  friend bool operator==(const NetworkConfig&, const NetworkConfig&) = default;
-};
 
 inline constexpr std::size_t machine_disks_max = 8;
 inline constexpr std::uint64_t disk_sector_bytes = 512;

@@ -39,6 +39,8 @@ interface Call {
   readonly body?: object;
   readonly signal?: AbortSignal | undefined;
   readonly accept?: string;
+  /** Of an answer that takes longer than others may. */
+  readonly answerMs?: number;
 }
 
 export class ApiClient {
@@ -149,8 +151,18 @@ export class ApiClient {
     return (await this.#json<{ vms: string[] }>(path)).vms;
   }
 
-  async stop(name: string): Promise<void> {
-    await this.#json(`${vmPath(name)}/stop`, { method: "POST", body: {} });
+  /** `forced`: the guest did not switch itself off within `timeoutSeconds`. */
+  async stop(
+    name: string,
+    options: { readonly timeoutSeconds: number },
+  ): Promise<{ readonly forced: boolean }> {
+    const { timeoutSeconds } = options;
+    const path = `${vmPath(name)}/stop?timeout_s=${timeoutSeconds}`;
+    return await this.#json(path, {
+      method: "POST",
+      body: {},
+      answerMs: answerMs + timeoutSeconds * 1000,
+    });
   }
 
   async remove(name: string): Promise<void> {
@@ -203,7 +215,7 @@ export class ApiClient {
   }
 
   async #json<T>(path: string, call: Call = {}): Promise<T> {
-    const limit = AbortSignal.timeout(answerMs);
+    const limit = AbortSignal.timeout(call.answerMs ?? answerMs);
     const signal = call.signal === undefined ? limit : AbortSignal.any([limit, call.signal]);
     const response = await this.#request(path, { ...call, signal });
     return JSON.parse(await this.#text(response)) as T;

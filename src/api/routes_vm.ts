@@ -22,6 +22,9 @@ import {
   type PageQuery,
   PageQuerySchema,
   pageOf,
+  StoppedSchema,
+  type StopQuery,
+  StopQuerySchema,
   VmHistorySchema,
   VmParamsSchema,
   type VmRequest,
@@ -150,14 +153,20 @@ function actionRoutes(app: FastifyInstance, daemon: DaemonParts): void {
     ...vms,
     id: "stopVm",
     summary: "End a VM for good; its console stays",
+    description: "Presses its power button and waits. `timeout_s=0`: takes its power away at once.",
     params,
-    answers: done,
+    querystring: StopQuerySchema,
+    answers: { 200: { says: "It has ended.", schema: StoppedSchema } },
   });
-  app.post<{ Params: Params }>("/v1/vms/:name/stop", stop, async (request, reply) => {
-    const spec = await router.expectOwn(request.params.name, "stop VM");
-    await router.stop(spec, { signal: signalOf(reply) });
-    return {};
-  });
+  app.post<{ Params: Params; Querystring: StopQuery }>(
+    "/v1/vms/:name/stop",
+    stop,
+    async (request, reply) => {
+      const spec = await router.expectOwn(request.params.name, "stop VM");
+      const buttonMs = Number(request.query.timeout_s) * 1000;
+      return await router.stop(spec, { signal: signalOf(reply), buttonMs });
+    },
+  );
 }
 
 function consoleRoutes(app: FastifyInstance, daemon: DaemonParts): void {

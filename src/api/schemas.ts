@@ -122,6 +122,20 @@ const flag = (word: "true" | "false") =>
   Type.Union([Type.Literal("true"), Type.Literal("false")], { default: word });
 
 export const ConsoleQuerySchema = Type.Object({ offset, follow: flag("false") });
+/** A guest that does nothing about its power button does not end by it. */
+export const StopQuerySchema = Type.Object({
+  timeout_s: Type.String({
+    pattern: "^[0-9]{1,3}$",
+    default: "30",
+    description: "seconds for the guest to switch itself off; then its power is taken away",
+  }),
+});
+export type StopQuery = Static<typeof StopQuerySchema>;
+
+export const StoppedSchema = Type.Object({
+  forced: Type.Boolean({ description: "the guest did not switch itself off" }),
+});
+
 export const SocketQuerySchema = Type.Object({ offset });
 export const EventsQuerySchema = Type.Object({
   follow: flag("true"),

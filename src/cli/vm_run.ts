@@ -20,6 +20,8 @@ interface RunOptions extends CommonOptions {
   readonly copies: number;
   readonly witnesses: number;
   readonly engine: "interp" | "kvm" | "auto";
+  readonly net?: boolean;
+  readonly rng?: boolean;
 }
 
 const members = { least: 0, most: 64 };
@@ -39,6 +41,8 @@ export function addVmRun(vm: Command): void {
       1,
     )
     .option("--engine <engine>", "interp, kvm or auto", "auto")
+    .option("--net", "with a network card (virtio)")
+    .option("--rng", "with an entropy device (virtio)")
     .summary("start a new VM")
     .description(
       "Starts a VM on nodes of the mesh and waits until it runs. With 2 copies and 1 witness it " +
@@ -68,6 +72,8 @@ async function runVm(name: string, options: RunOptions): Promise<void> {
         copies: options.copies,
         witnesses: options.witnesses,
         engine: options.engine,
+        net: options.net === true,
+        rng: options.rng === true,
       },
       { onProgress: (text) => progress.say(text), signal },
     );

@@ -100,7 +100,8 @@ export const VM_INPUT = defineRpc({
 
 export const VM_STOP = defineRpc({
   name: "vm.stop",
-  request: Type.Object({ id: vmId }),
+  /** `force`: takes the power away. Otherwise the guest's power button is pressed. */
+  request: Type.Object({ id: vmId, force: Type.Boolean() }),
   response: actionResult,
 });
 

@@ -67,9 +67,9 @@ export function serveMembers(mesh: Mesh, host: VmHost): () => void {
       needsVm(from, vmOf(id));
       return acted(() => vmOf(id).input(message, { signal }));
     }),
-    rpc.register(VM_STOP, ({ id }, { from }) => {
+    rpc.register(VM_STOP, ({ id, force }, { from }) => {
       needsVm(from, vmOf(id));
-      return acted(() => vmOf(id).stopGuest());
+      return acted(() => (force ? vmOf(id).stopGuest() : vmOf(id).pressPowerButton()));
     }),
     rpc.register(VM_REMOVE, ({ id }, { from }) => {
       needsVm(from, vmOf(id));

@@ -97,6 +97,8 @@ export class VmCreator {
       owner: this.#parts.mesh.id,
       createdMs: now,
       engine: request.engine,
+      ...(request.rng === true ? { rng: true } : {}),
+      ...(request.net === true ? { net: { mac: newMac(), mtu: networkMtu } } : {}),
       memoryBytes: request.memory_bytes,
       cmdline: request.cmdline ?? (custom ? "console=ttyS0" : defaultCommandLine()),
       ...images,
@@ -367,4 +369,14 @@ function fileTrouble(error: unknown): string {
   if (code === "EACCES") return "it is not permitted";
   if (code === "EISDIR") return "it is a directory";
   return oneLine(error);
+}
+
+/** Of an Ethernet. */
+const networkMtu = 1500;
+
+/** An address of one card that no maker gave out. */
+function newMac(): string {
+  const bytes = randomBytes(6);
+  bytes[0] = ((bytes[0] ?? 0) & 0xfc) | 0x02;
+  return bytes.toString("hex").replace(/(..)(?=.)/g, "$1:");
 }

@@ -38,6 +38,10 @@ export interface FoundVm {
   readonly statuses: ReadonlyMap<NodeId, CopyStatus>;
 }
 
+function hasEnded(statuses: ReadonlyMap<NodeId, CopyStatus>): boolean {
+  return condition(statuses) === "ended";
+}
+
 export class VmRouter {
   readonly #mesh: Mesh;
   readonly #known = new Map<string, VmSpec>();
@@ -153,20 +157,40 @@ export class VmRouter {
     if (refused !== null) throw cannot("type into VM", spec.name, refused);
   }
 
-  /** Resolves when the VM has ended. */
-  async stop(spec: VmSpec, options: { readonly signal: AbortSignal }): Promise<void> {
+  /**
+   * Resolves when the VM has ended: by itself, within `buttonMs` of its power button being pressed,
+   * or else because its power was taken away. No time for the button: at once.
+   */
+  async stop(
+    spec: VmSpec,
+    options: { readonly signal: AbortSignal; readonly buttonMs: number },
+  ): Promise<{ readonly forced: boolean }> {
     if (condition(await this.statuses(spec)) === "ended") {
       throw cannot("stop VM", spec.name, { why: "it has ended", remedy: "see: node-mesh vm show" });
     }
+    if (options.buttonMs > 0 && (await this.#switchOff(spec, options))) return { forced: false };
     const refused = await this.#atPrimary(spec, options.signal, async (node, limits) => {
-      const answer = await this.#mesh.node.rpc.call(node, VM_STOP, { id: spec.id }, limits);
+      const request = { id: spec.id, force: true };
+      const answer = await this.#mesh.node.rpc.call(node, VM_STOP, request, limits);
       if (answer.result !== "done") return answer;
-      const ended = await this.#waitUntil(spec, (statuses) => condition(statuses) === "ended");
+      const ended = await this.#waitUntil(spec, hasEnded);
       return { result: ended ? "done" : "moved" };
     });
     // It may have ended by an earlier try whose answer was lost: that is what was asked for.
     const ended = condition(await this.statuses(spec)) === "ended";
     if (refused !== null && !ended) throw cannot("stop VM", spec.name, refused);
+    return { forced: true };
+  }
+
+  /** Presses the power button. True when the guest switched itself off in time. */
+  async #switchOff(
+    spec: VmSpec,
+    options: { readonly signal: AbortSignal; readonly buttonMs: number },
+  ): Promise<boolean> {
+    const refused = await this.#atPrimary(spec, options.signal, (node, limits) =>
+      this.#mesh.node.rpc.call(node, VM_STOP, { id: spec.id, force: false }, limits),
+    );
+    return refused === null && (await this.#waitUntil(spec, hasEnded, options.buttonMs));
   }
 
   /** Resolves when the group agreed that the VM is no more. */
@@ -269,8 +293,9 @@ export class VmRouter {
   async #waitUntil(
     spec: VmSpec,
     holds: (statuses: ReadonlyMap<NodeId, CopyStatus>) => boolean,
+    waitMs: number = routerLimits.actionMs,
   ): Promise<boolean> {
-    const deadline = performance.now() + routerLimits.actionMs;
+    const deadline = performance.now() + waitMs;
     while (performance.now() < deadline) {
       if (holds(await this.statuses(spec))) return true;
       await pause(routerLimits.retryMs);

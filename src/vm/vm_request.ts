@@ -12,6 +12,9 @@ export const VmRequestSchema = Type.Object(
     copies: Type.Integer(),
     witnesses: Type.Integer(),
     engine: Type.Union(engines.map((engine) => Type.Literal(engine))),
+    /** An entropy device; a network card, whose address is made up. */
+    rng: Type.Optional(Type.Boolean()),
+    net: Type.Optional(Type.Boolean()),
   },
   { additionalProperties: false },
 );

@@ -21,6 +21,8 @@ export interface RunStats {
   readonly digest: string | null;
   readonly end: string;
   readonly diverged: unknown;
+  /** What ran user code directly did; null: nothing. */
+  readonly user_engine: Readonly<Record<string, number>> | null;
 }
 
 export interface RunResult {

@@ -30,7 +30,10 @@ export function guestArguments(guest: Guest): string[] {
   ];
 }
 
+export type Engine = "auto" | "interp" | "kvm";
+
 export interface RecordOptions extends RunOptions {
+  readonly engine?: Engine;
   /** 1 for a guest that ends by its own fault. */
   readonly status?: number;
 }
@@ -43,7 +46,8 @@ export async function record(
 ): Promise<Recorded> {
   const log = join(directory, "guest.nmlog");
   const statsFile = join(directory, "record.json");
-  const args = ["record", log, ...guestArguments(guest), "--stats", statsFile];
+  const engine = ["--engine", options.engine ?? "auto"];
+  const args = ["record", log, ...guestArguments(guest), ...engine, "--stats", statsFile];
   const result = await runMonitor(args, options);
   assert.equal(result.status, options.status ?? 0, `record: ${result.errors}`);
   return { log, console: result.console, stats: readStats(statsFile) };
@@ -64,6 +68,21 @@ export async function assertReplays(recorded: Recorded, directory: string): Prom
   }
   const inspected = await runMonitor(["inspect", recorded.log, "--events"]);
   assert.equal(inspected.status, 0, `inspect: ${inspected.errors}`);
+}
+
+/** Another engine than the one that recorded finds the same: console, time, final digest. */
+export async function assertVerifies(
+  recorded: Recorded,
+  directory: string,
+  engine: Engine,
+): Promise<RunStats> {
+  const statsFile = join(directory, `verify-${engine}.json`);
+  const args = ["verify", recorded.log, "--engine", engine, "--stats", statsFile];
+  const verified = await runMonitor(args);
+  assert.equal(verified.status, 0, `verify on ${engine}: ${verified.errors}`);
+  const stats = readStats(statsFile);
+  assertSameRun(stats, recorded.stats);
+  return stats;
 }
 
 function assertSameRun(found: RunStats, recorded: RunStats): void {

@@ -1,6 +1,6 @@
 /**
  * A guest in `vmm serve`, driven as a node drives it: everything that it records is committed at
- * once. What it was and what it said is kept, so that the same log can be given to a second monitor.
+ * once. What it was and what it said is kept, so that a second monitor can be given the same log.
  */
 import { createHash, randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";

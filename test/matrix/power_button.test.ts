@@ -1,4 +1,4 @@
-/** The power button: the default guest and its stock kernel switch themselves off, on every copy. */
+/** The power button: the default guest and its stock kernel switch themselves off on all copies. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { assetPath, defaultCommandLine } from "../../src/assets.ts";

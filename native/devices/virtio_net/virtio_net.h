@@ -7,20 +7,13 @@
 #include <vector>
 
 #include "devices/virtio/virtio_device.h"
-#include "machine/machine_config.h"
+#include "devices/virtio_net/network.h"
 
 namespace node_mesh {
 
 inline constexpr std::size_t ethernet_header_bytes = 14;
 inline constexpr std::size_t ethernet_frame_bytes_min = ethernet_header_bytes;
 inline constexpr std::size_t ethernet_frame_bytes_max = network_mtu_max + ethernet_header_bytes;
-
-// Frames that the guest sent; `number` counts all of them since power on, from 0.
-class NetworkSink {
- public:
-  virtual ~NetworkSink() = default;
-  virtual void network_output(std::uint64_t number, std::span<const std::byte> frame) = 0;
-};
 
 class VirtioNet final : public VirtioDevice {
  public:
