@@ -1,6 +1,6 @@
 /**
- * A scenario file: which nodes and VMs there are, what happens to them in which order, and what must
- * hold. Only what the file says; nothing here runs it.
+ * A scenario file: which nodes and VMs there are, what happens to them in which order, and what
+ * must hold. Only what the file says; nothing here runs it.
  */
 import { UserError } from "../user_error.ts";
 import type { Need } from "./faults.ts";

@@ -1,4 +1,4 @@
-/** Which scenarios a run of `chaos` goes through, one after the other, and how to see each again. */
+/** Which scenarios a run of `chaos` goes through, and how to see each again. */
 import { missingHere, type Need } from "./faults.ts";
 import { findScenario, shippedScenarios } from "./library.ts";
 import { readScenario, type Scenario } from "./scenario.ts";

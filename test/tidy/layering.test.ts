@@ -37,11 +37,12 @@ const mayInclude: Readonly<Record<string, readonly string[]>> = {
   machine: ["cpu", "devices", "disk"],
   kvm: ["cpu", "machine"],
   replay: ["machine", "cpu", "disk"],
-  wire: ["replay", "machine", "kvm", "cpu", "disk"],
-  verbs: ["wire", "replay", "machine", "kvm", "cpu", "disk"],
+  checkpoint: ["replay", "machine", "cpu", "disk"],
+  wire: ["checkpoint", "replay", "machine", "kvm", "cpu", "disk"],
+  verbs: ["wire", "checkpoint", "replay", "machine", "kvm", "cpu", "disk"],
   "main.cc": ["verbs"],
-  test: ["verbs", "wire", "replay", "machine", "kvm", "devices", "cpu", "disk"],
-  fuzz: ["verbs", "wire", "replay", "machine", "kvm", "devices", "cpu", "disk"],
+  test: ["verbs", "wire", "checkpoint", "replay", "machine", "kvm", "devices", "cpu", "disk"],
+  fuzz: ["verbs", "wire", "checkpoint", "replay", "machine", "kvm", "devices", "cpu", "disk"],
 };
 
 /** The one place that is a library's face: tests of src/ and mesh/ are in those folders too. */

@@ -75,8 +75,11 @@ function headLine(lines: readonly string[], at: number): number {
     return at;
   while (first > 0 && at - first < 12) {
     const above = lines[first - 1] ?? "";
-    if (above.trim() === "" || /[;{}]$/.test(above)) break;
+    const opensCondition = /^\s*(if|for|switch|while) \(.*;$/.test(above);
+    if (above.trim() === "" || (/[;{}]$/.test(above) && !opensCondition)) break;
     first -= 1;
+    // What a constructor initialises stands between its head and its body.
+    if (/^\s*:/.test(above)) continue;
     if (indent(above) < indent(own) || /\($/.test(above)) break;
   }
   return first;
