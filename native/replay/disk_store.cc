@@ -5,6 +5,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "disk/content_hash.h"
 #include "replay/image_store.h"
 
@@ -34,6 +36,11 @@ std::expected<bool, std::string> has_more_than(DiskImage& image, std::uint64_t b
   return false;
 }
 
+std::expected<void, int> write_at(int fd, std::uint64_t offset, std::span<const std::byte> bytes) {
+  if (::lseek(fd, static_cast<off_t>(offset), SEEK_SET) < 0) return std::unexpected(errno);
+  return write_all(fd, bytes);
+}
+
 // A raw file with the image's content and holes where it is known to be zeros.
 Outcome copy_raw(DiskImage& image, const fs::path& to) {
   auto file = open_file(to, O_WRONLY | O_CREAT | O_TRUNC, 0644);
@@ -50,10 +57,7 @@ Outcome copy_raw(DiskImage& image, const fs::path& to) {
     while (at < end) {
       piece.resize(static_cast<std::size_t>(std::min<std::uint64_t>(copy_piece_bytes, end - at)));
       if (auto got = image.read(at, piece); !got) return got;
-      if (::lseek(file->get(), static_cast<off_t>(at), SEEK_SET) < 0) {
-        return std::unexpected(error_text(errno));
-      }
-      if (auto wrote = write_all(file->get(), piece); !wrote) {
+      if (auto wrote = write_at(file->get(), at, piece); !wrote) {
         return std::unexpected(error_text(wrote.error()));
       }
       at += piece.size();
@@ -151,6 +155,30 @@ std::expected<DiskKept, std::string> store_disk(const fs::path& log, const Named
   if (kept && ::rename(part.c_str(), path.c_str()) != 0) kept = std::unexpected(error_text(errno));
   ::unlink(part.c_str());
   return kept;
+}
+
+std::expected<void, std::string> write_disk(LayeredDisk& disk, const fs::path& to) {
+  const auto cannot = [&](const std::string& why) {
+    return std::unexpected("Cannot write disk image \"" + to.string() + "\": " + why +
+                           "; name another file with --disk-out");
+  };
+  auto file = open_file(to, O_WRONLY | O_CREAT | O_EXCL, 0644);
+  if (!file) return cannot(file.error());
+  if (::ftruncate(file->get(), static_cast<off_t>(disk.size_bytes())) != 0) {
+    return cannot(error_text(errno));
+  }
+  Bytes piece;
+  const Bytes zeros(copy_piece_bytes);
+  for (std::uint64_t at = 0; at < disk.size_bytes(); at += piece.size()) {
+    piece.resize(static_cast<std::size_t>(
+        std::min<std::uint64_t>(copy_piece_bytes, disk.size_bytes() - at)));
+    if (auto got = disk.read(at, piece); !got) return cannot(got.error());
+    if (std::equal(piece.begin(), piece.end(), zeros.begin())) continue;
+    if (auto wrote = write_at(file->get(), at, piece); !wrote) {
+      return cannot(error_text(wrote.error()));
+    }
+  }
+  return {};
 }
 
 std::vector<fs::path> disk_paths(const fs::path& log, const MachineConfig& config) {

@@ -41,6 +41,9 @@ enum class DiskKept : std::uint8_t { own, linked_to_original };
 // Keeps the image beside the log, so that disk_paths() finds it.
 std::expected<DiskKept, std::string> store_disk(const std::filesystem::path& log,
                                                 const NamedDisk& disk);
+// Writes the disk as it is now into a new raw file, with holes for zeros.
+std::expected<void, std::string> write_disk(LayeredDisk& disk, const std::filesystem::path& to);
+
 std::vector<std::filesystem::path> disk_paths(const std::filesystem::path& log,
                                               const MachineConfig& config);
 

@@ -27,6 +27,7 @@ struct ReplayOptions {
   std::string until;
   std::string engine = "auto";
   fs::path stats;
+  std::vector<fs::path> disks_out;
   bool verify = false;
 };
 
@@ -208,6 +209,20 @@ class ReplayRun final : Kickable {
     }
   }
 
+  // As they are where the replay ended, be it that the log was cut off there.
+  std::expected<void, std::string> write_disks(const Machine& machine) const {
+    if (options_.disks_out.size() > machine.disks().size()) {
+      return std::unexpected("Cannot write disk image \"" + options_.disks_out.back().string() +
+                             "\": the machine has " + std::to_string(machine.disks().size()) +
+                             " disks; give --disk-out once for each");
+    }
+    if (end_ == "diverged" || !machine.host_failure().empty()) return {};
+    for (std::size_t i = 0; i < options_.disks_out.size(); ++i) {
+      if (auto wrote = write_disk(*machine.disks()[i], options_.disks_out[i]); !wrote) return wrote;
+    }
+    return {};
+  }
+
   int finish(int status, const LogReader& reader, Machine& machine, StateDigest& digest,
              const Replayer& replayer, std::uint64_t start_ns) {
     RunStats stats;
@@ -231,6 +246,7 @@ class ReplayRun final : Kickable {
                   static_cast<unsigned long long>(replayer.digests_compared()), end_.c_str(),
                   text_of(machine.position()).c_str());
     }
+    if (auto wrote = write_disks(machine); !wrote) status = fail(wrote.error());
     if (auto wrote = write_stats(options_.stats, stats); !wrote) status = fail(wrote.error());
     return status;
   }
@@ -255,6 +271,9 @@ void add_verb(CLI::App& app, Verb& chosen, bool verify) {
   verb->add_option("--engine", options->engine, "what runs the guest")
       ->check(CLI::IsMember({"auto", "interp", "kvm"}))
       ->capture_default_str();
+  verb->add_option("--disk-out", options->disks_out,
+                   "write the first, second, ... disk here, as it is where the replay ends")
+      ->allow_extra_args(false);
   verb->add_option("--stats", options->stats, "write what the run came to here, as JSON");
   verb->callback([options, &chosen] { chosen = [options] { return ReplayRun(*options).run(); }; });
 }
