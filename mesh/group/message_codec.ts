@@ -5,20 +5,13 @@
  */
 
 import { groupLimits } from "../limits.ts";
-import type { Entry, EntryKind, Message, MessageKind, NodeId } from "../raft/types.ts";
-
-/** Values on the wire: never renumber. */
-const MESSAGE_KINDS = [
-  "prevote",
-  "prevote_reply",
-  "vote",
-  "vote_reply",
-  "append",
-  "append_reply",
-  "heartbeat",
-  "heartbeat_reply",
-  "timeout_now",
-] as const satisfies readonly MessageKind[];
+import {
+  type Entry,
+  type EntryKind,
+  MESSAGE_KINDS,
+  type Message,
+  type NodeId,
+} from "../raft/types.ts";
 
 /** Not of Raft: the sender has destroyed this group. */
 const GONE = 255;

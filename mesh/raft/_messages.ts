@@ -8,21 +8,11 @@ import type { RaftState } from "./_state.ts";
 import { ENTRY_OVERHEAD_BYTES, type RaftLimits } from "./limits.ts";
 import { decodeMembers } from "./membership.ts";
 import type { Refusal } from "./refusals.ts";
-import type { Entry, Message, MessageKind, NodeId } from "./types.ts";
+import { type Entry, MESSAGE_KINDS, type Message, type MessageKind, type NodeId } from "./types.ts";
 
 const NO_ENTRIES: readonly Entry[] = [];
 
-const KINDS: ReadonlySet<string> = new Set<MessageKind>([
-  "prevote",
-  "prevote_reply",
-  "vote",
-  "vote_reply",
-  "append",
-  "append_reply",
-  "heartbeat",
-  "heartbeat_reply",
-  "timeout_now",
-]);
+const KINDS: ReadonlySet<string> = new Set(MESSAGE_KINDS);
 
 export interface MessageFields {
   readonly kind: MessageKind;

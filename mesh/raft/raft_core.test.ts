@@ -5,21 +5,16 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { encodeMembers } from "./membership.ts";
 import { RaftCore } from "./raft_core.ts";
-import type { Entry, HardState, LogReader, Member, Message } from "./types.ts";
+import {
+  type Entry,
+  type HardState,
+  type LogReader,
+  MESSAGE_KINDS,
+  type Member,
+  type Message,
+} from "./types.ts";
 
 const MEMBERS: readonly Member[] = ["a", "b", "c"].map((id) => ({ id, role: "replica" }));
-const KINDS = [
-  "prevote",
-  "prevote_reply",
-  "vote",
-  "vote_reply",
-  "append",
-  "append_reply",
-  "heartbeat",
-  "heartbeat_reply",
-  "timeout_now",
-] as const;
-
 class MemoryLog implements LogReader {
   readonly entries: Entry[];
   readonly firstIndex = 1;
@@ -163,7 +158,7 @@ const hostileEntry = fc.record({
 });
 
 const hostileMessage = fc.record({
-  kind: fc.oneof(fc.constantFrom(...KINDS), fc.constant("nonsense")),
+  kind: fc.oneof(fc.constantFrom(...MESSAGE_KINDS), fc.constant("nonsense")),
   from: fc.oneof(fc.constantFrom("b", "c", "z"), fc.constant(7)),
   to: fc.oneof({ weight: 9, arbitrary: fc.constant("a") }, { weight: 1, arbitrary: fc.string() }),
   term: fc.oneof(fc.integer({ min: 0, max: 9 }), fc.constantFrom(2 ** 53, -1, Number.NaN, "5")),

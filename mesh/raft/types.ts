@@ -50,16 +50,19 @@ export interface VoteFloor {
 
 export type StateRole = "follower" | "precandidate" | "candidate" | "leader";
 
-export type MessageKind =
-  | "prevote"
-  | "prevote_reply"
-  | "vote"
-  | "vote_reply"
-  | "append"
-  | "append_reply"
-  | "heartbeat"
-  | "heartbeat_reply"
-  | "timeout_now";
+/** Their places in this list are their numbers on the wire: only ever add at the end. */
+export const MESSAGE_KINDS = [
+  "prevote",
+  "prevote_reply",
+  "vote",
+  "vote_reply",
+  "append",
+  "append_reply",
+  "heartbeat",
+  "heartbeat_reply",
+  "timeout_now",
+] as const;
+export type MessageKind = (typeof MESSAGE_KINDS)[number];
 
 export interface Message {
   readonly kind: MessageKind;

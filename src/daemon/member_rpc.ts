@@ -2,7 +2,7 @@
  * What nodes ask each other about VMs: the definitions that both ends share. Each request and
  * answer is checked against its schema at both ends.
  */
-import { type Static, Type } from "@sinclair/typebox";
+import { type Static, type TSchema, Type } from "@sinclair/typebox";
 import { defineRpc, defineRpcStream } from "../../mesh/mod.ts";
 import { consoleReadBytesMax } from "../vm/console_hub.ts";
 import { CopyStatusSchema, inputBytesMax } from "../vm/vm_entries.ts";
@@ -15,6 +15,11 @@ const spec = Type.Uint8Array({ maxByteLength: limitsOfVm.specBytesMax });
 const empty = Type.Object({});
 const node = Type.String({ minLength: 1, maxLength: 128 });
 const voter = Type.Union([Type.Literal("replica"), Type.Literal("witness")]);
+
+/** A request that only says which VM is meant. */
+function aboutVm<Res extends TSchema>(method: string, response: Res) {
+  return defineRpc({ name: method, request: Type.Object({ id: vmId }), response });
+}
 
 const groupChange = Type.Union([
   /** Takes a node in as a learner that is to become what `role` says. */
@@ -44,18 +49,10 @@ export const VM_CREATE = defineRpc({
 });
 
 /** All members have the VM: the first one of them may ask to lead it. */
-export const VM_LEAD = defineRpc({
-  name: "vm.lead",
-  request: Type.Object({ id: vmId }),
-  response: empty,
-});
+export const VM_LEAD = aboutVm("vm.lead", empty);
 
 /** Undo of `vm.create`, by the VM's owner, while the VM never ran. */
-export const VM_ABANDON = defineRpc({
-  name: "vm.abandon",
-  request: Type.Object({ id: vmId }),
-  response: empty,
-});
+export const VM_ABANDON = aboutVm("vm.abandon", empty);
 
 export const VmReportSchema = Type.Object({ spec, status: CopyStatusSchema });
 export type VmReport = Static<typeof VmReportSchema>;
@@ -105,11 +102,7 @@ export const VM_STOP = defineRpc({
   response: actionResult,
 });
 
-export const VM_REMOVE = defineRpc({
-  name: "vm.remove",
-  request: Type.Object({ id: vmId }),
-  response: actionResult,
-});
+export const VM_REMOVE = aboutVm("vm.remove", actionResult);
 
 /** Become a member of a running VM: fetch the images, store the log. Asked by its leader. */
 export const VM_ADOPT = defineRpc({
@@ -119,11 +112,7 @@ export const VM_ADOPT = defineRpc({
 });
 
 /** The VM goes on without this node, which finds out from the others whether that is so. */
-export const VM_LEAVE = defineRpc({
-  name: "vm.leave",
-  request: Type.Object({ id: vmId }),
-  response: empty,
-});
+export const VM_LEAVE = aboutVm("vm.leave", empty);
 
 /** One step of a VM's membership, at its leader. `moved`: not there, or not now. */
 export const VM_CHANGE = defineRpc({

@@ -1,9 +1,18 @@
 import assert from "node:assert/strict";
-import { caughtUp, delay, until } from "../../src/demo/cluster.ts";
+import { type Cluster, caughtUp, delay, until } from "../../src/demo/cluster.ts";
 import { clusterTest, nodeOfRole, primaryOf, Reader, runTicker, switchMs } from "./cluster.ts";
 
 const three = ["alpha", "beta", "gamma"];
 const vm = "ticker";
+
+/** A guest that counts, and who reads it at its primary. */
+async function readAtPrimary(c: Cluster) {
+  await runTicker(c.anyBut());
+  const primary = await primaryOf(c, vm);
+  const reader = new Reader(c, { vm, first: primary });
+  await reader.moreTicks(10);
+  return { primary, reader };
+}
 
 clusterTest("the primary is killed, comes back, and the next one is killed", three, async (c) => {
   const view = await runTicker(c.anyBut());
@@ -55,10 +64,7 @@ clusterTest(
   "a reader's own node dies: it goes on elsewhere with the next byte",
   three,
   async (c) => {
-    await runTicker(c.anyBut());
-    const primary = await primaryOf(c, vm);
-    const reader = new Reader(c, { vm, first: primary });
-    await reader.moreTicks(10);
+    const { primary, reader } = await readAtPrimary(c);
     await primary.kill();
     await reader.moreTicks(10);
     await reader.follower.stop();
@@ -109,10 +115,7 @@ clusterTest(
   "both other members stand still: nothing leaves until one is back",
   three,
   async (c) => {
-    await runTicker(c.anyBut());
-    const primary = await primaryOf(c, vm);
-    const reader = new Reader(c, { vm, first: primary });
-    await reader.moreTicks(10);
+    const { primary, reader } = await readAtPrimary(c);
     const others = c.nodes.filter((node) => node.id !== primary.id);
     for (const node of others) node.signal("SIGSTOP");
     await delay(300);
