@@ -107,8 +107,8 @@ class Machine {
   // An Ethernet frame for the guest. False: it had no room and the frame is lost.
   bool network_input(std::span<const std::byte> frame);
   // At the position where run() ended by MachineExit::preempted: what user code did from there on,
-  // which no copy can count. It leads one step on; so does applying it, at the same position. False:
-  // it does not fit this machine there.
+  // which no copy can count. It leads one step on; so does applying it, at the same position.
+  // False: it does not fit this machine there.
   std::unique_ptr<Preemption> take_preemption();
   bool apply_preemption(const Preemption& preemption);
   void end_now(GuestEnd reason);

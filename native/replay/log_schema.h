@@ -72,8 +72,8 @@
 //              u8      1: the last part, with the state; 0: pages alone, more parts follow
 //              the state: 16 varints RAX RCX RDX RBX RSP RBP RSI RDI R8-R15; varint RIP, canonical;
 //                      varint RFLAGS, of the bits of user mode (preempt_rflags_mask);
-//                      ES CS SS DS FS GS: each: varint selector 0..2^16-1, varint base, varint limit
-//                      0..2^32-1, varint attributes 0..2^16-1; CS and SS those of user mode;
+//                      ES CS SS DS FS GS: each: varint selector 0..2^16-1, varint base, varint
+//                      limit 0..2^32-1, varint attributes 0..2^16-1; CS and SS those of user mode;
 //                      the x87 image's bytes 0-23 and 32-159; XMM0-15; u32 MXCSR 0..2^16-1
 //              varint  pages 0..32 (at least 1 in a part that is not the last); each: varint gfn
 //                      less (gfn before it + 1; the first: less 0), the gfn within 0..2^25; the
