@@ -43,6 +43,10 @@ const announcementCodec = new Codec(
     capacity: Type.Record(Type.String({ pattern: "^[a-z0-9_]{1,40}$" }), Type.Number(), {
       maxProperties: 32,
     }),
+    /** Words about the node: its failure domain, what it is good for. */
+    labels: Type.Record(Type.String({ pattern: "^[a-z0-9_-]{1,32}$" }), text(64), {
+      maxProperties: 16,
+    }),
     vms: Type.Array(vmSchema, { maxItems: directoryLimits.vmsPerNodeMax }),
   }),
 );
@@ -61,6 +65,7 @@ export interface VmHint {
 export interface NodeState {
   readonly version?: string;
   readonly capacity?: Readonly<Record<string, number>>;
+  readonly labels?: Readonly<Record<string, string>>;
   readonly vms: readonly VmHint[];
 }
 
@@ -70,6 +75,7 @@ export interface NodeHint {
   readonly addrs: readonly string[];
   readonly version: string | null;
   readonly capacity: Readonly<Record<string, number>>;
+  readonly labels: Readonly<Record<string, string>>;
   /** Since the last announcement; 0 for this node. */
   readonly sinceSeenMs: number;
   readonly connected: boolean;
@@ -130,13 +136,14 @@ export class Directory {
   nodes(): NodeHint[] {
     const now = this.#clock.now();
     const { node } = this.#init;
-    const { version, capacity } = this.#state;
+    const { version, capacity, labels } = this.#state;
     const self: NodeHint = {
       id: node.id,
       name: this.#init.name,
       addrs: node.addresses(),
       version: version ?? null,
       capacity: capacity ?? {},
+      labels: labels ?? {},
       sinceSeenMs: 0,
       connected: true,
     };
@@ -175,7 +182,7 @@ export class Directory {
   async #send(): Promise<void> {
     if (this.#stopped) return;
     const { node, name } = this.#init;
-    const { version, capacity, vms } = this.#state;
+    const { version, capacity, labels, vms } = this.#state;
     this.#sequence += 1;
     const announcement = {
       epoch: this.#epoch,
@@ -184,6 +191,7 @@ export class Directory {
       addrs: node.addresses(),
       version: version ?? null,
       capacity: { ...capacity },
+      labels: { ...labels },
       vms: vms.slice(0, directoryLimits.vmsPerNodeMax).map((vm) => ({ ...vm })),
     };
     let bytes = announcementCodec.encode(announcementCodec.check(announcement));
@@ -220,8 +228,8 @@ export class Directory {
       (said.epoch < last.epoch || (said.epoch === last.epoch && said.sequence <= last.sequence));
     if (isOld) return;
     if (last === undefined && this.#heard.size >= directoryLimits.nodesMax) return;
-    const { epoch, sequence, name, addrs, version, capacity, vms } = said;
-    const hint = { id, name, addrs, version, capacity };
+    const { epoch, sequence, name, addrs, version, capacity, labels, vms } = said;
+    const hint = { id, name, addrs, version, capacity, labels };
     this.#heard.set(id, { epoch, sequence, hint, vms, atMs: this.#clock.now() });
     this.#init.node.learnPeer(id, addrs);
   }

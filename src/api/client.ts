@@ -6,6 +6,7 @@ import { type IncomingMessage, request } from "node:http";
 import { Readable } from "node:stream";
 import { membershipLimits } from "../../mesh/limits.ts";
 import { type MeshRole, meshRoles } from "../../mesh/membership/roles.ts";
+import type { PlacementRow } from "../daemon/placement_view.ts";
 import { cannot, UserError } from "../user_error.ts";
 import { readEvents, readLines } from "./ndjson.ts";
 import { errorOf } from "./problem.ts";
@@ -138,6 +139,11 @@ export class ApiClient {
       else return line.vm;
     }
     throw this.#gone("it ended while it answered");
+  }
+
+  /** How each node ranks for a VM, and why. */
+  async placement(name: string): Promise<PlacementRow[]> {
+    return (await this.#json<{ nodes: PlacementRow[] }>(`${vmPath(name)}/placement`)).nodes;
   }
 
   async drain(node: string, drain: boolean): Promise<void> {

@@ -156,6 +156,7 @@ test("every operation answers as the document says", async () => {
   assert.deepEqual([rest.vms.map(({ name }) => name), rest.next], [["two"], null]);
   assert.equal((await call("GET", `/v1/vms/${id}`)).status, 200);
   assert.equal((await call("GET", "/v1/vms/one/history")).status, 200);
+  assert.equal((await call("GET", "/v1/vms/one/placement")).status, 200);
   const input = { source: 7, seq: 1, data: Buffer.from("x").toString("base64") };
   for (const _ of ["once", "again"]) {
     assert.equal((await call("POST", "/v1/vms/one/input", { body: input })).status, 200);

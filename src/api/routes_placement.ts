@@ -3,6 +3,8 @@ import { type Static, Type } from "@sinclair/typebox";
 import type { FastifyInstance } from "fastify";
 import type { DaemonParts } from "../daemon/daemon.ts";
 import { NODE_DRAIN, VM_REPORT } from "../daemon/member_rpc.ts";
+import { explainPlacement, PlacementSchema } from "../daemon/placement_view.ts";
+import { membersNow } from "../daemon/vm_view.ts";
 import { cannot } from "../user_error.ts";
 import { decodeSpec } from "../vm/vm_spec.ts";
 import { memberOf } from "./_member_of.ts";
@@ -52,6 +54,17 @@ export function placementRoutes(app: FastifyInstance, daemon: DaemonParts): void
       return await router.view(spec);
     });
     return stream(reply, signal, lines);
+  });
+  const why = operation({
+    ...{ tag: "vms", id: "getPlacement", summary: "Why a VM is where it is" },
+    description: "How each node ranks for this VM, whether it fits, and what it shares.",
+    params: VmParamsSchema,
+    answers: { 200: { says: "All nodes, the likeliest first.", schema: PlacementSchema } },
+  });
+  app.get<{ Params: Params }>("/v1/vms/:name/placement", why, async ({ params }) => {
+    const spec = await router.expect(params.name, "explain the place of VM");
+    const members = membersNow(spec, await router.statuses(spec));
+    return { nodes: explainPlacement(daemon, { spec, members }) };
   });
   drainRoutes(app, daemon);
 }

@@ -12,6 +12,7 @@ export interface NodeOptions {
   readonly listen?: readonly string[];
   readonly name?: string;
   readonly bootstrap?: readonly string[];
+  readonly domain?: string;
   /** Milliseconds. */
   readonly replaceAfter?: number;
   readonly daemon?: boolean;
@@ -33,6 +34,11 @@ export function withNodeOptions(command: Command): Command {
       "--bootstrap <multiaddr>",
       "a member to find the mesh by, beside those remembered; may be repeated",
       (value: string, all: readonly string[] = []) => [...all, value],
+    )
+    .option(
+      "--domain <name>",
+      "what fails together with this node (a room, a power line); members of a VM are spread",
+      domainName,
     )
     .addOption(
       new Option(
@@ -69,6 +75,13 @@ export function apiOptions(options: NodeOptions): ApiOptions | undefined {
     ...(apiCert === undefined ? {} : { cert: apiCert }),
     ...(apiKey === undefined ? {} : { key: apiKey }),
   };
+}
+
+function domainName(text: string): string {
+  if (/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(text)) return text;
+  throw new UsageError(
+    `Cannot use domain "${text.slice(0, 64)}": it is not 1 to 63 letters, digits, ".", "_" or "-"`,
+  );
 }
 
 /** `HOST:PORT`, `:PORT` or a multiaddr, as a multiaddr. */

@@ -38,6 +38,7 @@ export async function runNode(
     },
     ...admission,
     ...(options.bootstrap === undefined ? {} : { bootstrap: options.bootstrap }),
+    ...(options.domain === undefined ? {} : { domain: options.domain }),
     ...(options.replaceAfter === undefined ? {} : { replaceAfterMs: options.replaceAfter }),
   });
   logFaults(daemon);

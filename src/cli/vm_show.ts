@@ -9,9 +9,11 @@ const head = ["NODE", "ROLE", "STATE", "TERM", "LOG CHUNKS", "BEHIND", "ENGINE"]
 export function addVmShow(vm: Command): void {
   withJson(vm.command("show"))
     .argument("<name>", "name or id of the VM")
+    .option("--why", "why its copies are where they are, and where they could go")
     .summary("show a VM and where its copies are")
     .action(
-      action(async (name: string, options: CommonOptions) => {
+      action(async (name: string, options: CommonOptions & { readonly why?: boolean }) => {
+        if (options.why === true) return await explain(name, options);
         const view = await clientOf(options).vm(name);
         if (options.json === true) printJson(view);
         else
@@ -23,6 +25,23 @@ export function addVmShow(vm: Command): void {
           );
       }),
     );
+}
+
+async function explain(name: string, options: CommonOptions): Promise<void> {
+  const nodes = await clientOf(options).placement(name);
+  if (options.json === true) {
+    printJson({ nodes });
+    return;
+  }
+  const rows = nodes.map((node) => [
+    node.name,
+    node.role ?? "-",
+    node.rank === null ? "-" : String(node.rank),
+    node.domain === node.node ? "-" : node.domain,
+    size(node.memory_free_bytes),
+    node.why,
+  ]);
+  print(table(["NODE", "ROLE", "RANK", "DOMAIN", "MEMORY FREE", "WHY"], rows));
 }
 
 function describe(vm: VmView): string {

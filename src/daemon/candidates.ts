@@ -1,5 +1,6 @@
 /** The nodes that a VM may be offered to, from what they announce. Each one may still refuse. */
-import type { Mesh } from "../../mesh/mod.ts";
+import { totalmem } from "node:os";
+import type { Mesh, NodeId } from "../../mesh/mod.ts";
 import type { Candidate } from "../vm/placement.ts";
 import type { VmHost } from "./vm_host.ts";
 
@@ -15,7 +16,22 @@ export function candidatesOf(mesh: Mesh, host: VmHost): Candidate[] {
       id: node.id,
       name: node.name,
       memoryFreeBytes: node.capacity["memory_free_bytes"] ?? 0,
+      memoryBytes: node.capacity["memory_bytes"] ?? 0,
+      domain: node.labels["domain"] ?? null,
     }));
   if (!mesh.may(mesh.id, "lend") || !host.takes) return others;
-  return [{ id: mesh.id, name: mesh.name, memoryFreeBytes: host.memoryFreeBytes() }, ...others];
+  const { id, name } = mesh;
+  const domain = domainsOf(mesh).get(id) ?? null;
+  const memoryFreeBytes = host.memoryFreeBytes();
+  return [{ id, name, memoryFreeBytes, memoryBytes: totalmem(), domain }, ...others];
+}
+
+/** The failure domain of each node that names one. */
+export function domainsOf(mesh: Mesh): ReadonlyMap<NodeId, string> {
+  const domains = new Map<NodeId, string>();
+  for (const { id, labels } of mesh.directory.nodes()) {
+    const domain = labels["domain"];
+    if (domain !== undefined) domains.set(id, domain);
+  }
+  return domains;
 }

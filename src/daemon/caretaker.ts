@@ -8,7 +8,7 @@ import type { Member, Mesh, NodeId } from "../../mesh/mod.ts";
 import { oneLine } from "../user_error.ts";
 import { type Candidate, place } from "../vm/placement.ts";
 import type { SupervisorLog, VmSupervisor } from "../vm/vm_supervisor.ts";
-import { candidatesOf } from "./candidates.ts";
+import { candidatesOf, domainsOf } from "./candidates.ts";
 import { GroupChanger } from "./group_changer.ts";
 import { type GroupChange, VM_LEAVE } from "./member_rpc.ts";
 import type { VmHost } from "./vm_host.ts";
@@ -217,7 +217,12 @@ export class Caretaker {
     const members = new Set(vm.members.map(({ id }) => id));
     const candidates = candidatesOf(mesh, host).filter(({ id }) => !members.has(id));
     const { id: vmId, memoryBytes } = vm.spec;
-    const placement = place({ vmId, memoryBytes, copies: 1, witnesses: 1 }, candidates);
+    const domains = domainsOf(mesh);
+    const usedDomains = vm.members
+      .filter(({ id }) => !this.#isGone(id))
+      .map(({ id }) => domains.get(id) ?? id);
+    const wish = { vmId, memoryBytes, copies: 1, witnesses: 1, usedDomains };
+    const placement = place(wish, candidates);
     return role === "replica" ? placement.replicas : placement.witnesses;
   }
 }

@@ -35,6 +35,8 @@ export interface DaemonOptions {
   readonly bootstrap?: readonly string[];
   /** A member of a VM led here that is away this long is replaced. */
   readonly replaceAfterMs?: number;
+  /** What fails together with this node: a room, a rack, a power line. */
+  readonly domain?: string;
   /** The API on TCP, beside the Unix socket. */
   readonly api?: ApiOptions;
   readonly logging?: NodeLogOptions;
@@ -93,7 +95,7 @@ async function compose(
   const factory: VmmFactory = (handlers) => new VmmProcess(monitor, handlers);
   let host: VmHost | null = null;
   const announcer = new Announcer(() => {
-    if (host !== null) announce(mesh, host);
+    if (host !== null) announce(mesh, host, options.domain);
   });
   const router = new VmRouter(mesh);
   let observatory: Observatory | null = null;
@@ -150,9 +152,10 @@ async function endAll(ends: (() => unknown)[]): Promise<void> {
   }
 }
 
-function announce(mesh: Mesh, host: VmHost): void {
+function announce(mesh: Mesh, host: VmHost, domain: string | undefined): void {
   mesh.directory.announce({
     version,
+    labels: domain === undefined ? {} : { domain },
     capacity: {
       memory_bytes: totalmem(),
       memory_free_bytes: Math.floor(host.memoryFreeBytes()),

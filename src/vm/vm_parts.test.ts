@@ -89,6 +89,8 @@ test("placement spreads evenly, is the same for all, and keeps copies off full n
     id: `node-${index}`,
     name: `n${index}`,
     memoryFreeBytes: index === 4 ? 0 : 1000,
+    memoryBytes: 2000,
+    domain: null,
   }));
   const firsts = new Map<string, number>();
   for (let vm = 0; vm < 1000; vm += 1) {
@@ -101,4 +103,29 @@ test("placement spreads evenly, is the same for all, and keeps copies off full n
   }
   assert.equal(firsts.size, 4);
   for (const count of firsts.values()) assert.ok(count > 180 && count < 320, `${count}`);
+});
+
+test("placement gives larger nodes more, and spreads over failure domains", () => {
+  const nodes = Array.from({ length: 6 }, (_, index) => ({
+    id: `node-${index}`,
+    name: `n${index}`,
+    memoryFreeBytes: 1000,
+    memoryBytes: index === 0 ? 4000 : 1000,
+    domain: index < 4 ? "room-1" : "room-2",
+  }));
+  let larger = 0;
+  for (let vm = 0; vm < 1000; vm += 1) {
+    const request = { vmId: `vm-${vm}`, memoryBytes: 500, copies: 2, witnesses: 1 };
+    const { replicas } = place(request, nodes);
+    assert.notEqual(replicas[0]!.domain, replicas[1]!.domain);
+    if (replicas[0]!.id === "node-0") larger += 1;
+    const usedDomains = ["room-2"];
+    assert.equal(place({ ...request, usedDomains }, nodes).replicas[0]!.domain, "room-1");
+    // A node that goes moves nobody else.
+    const without = nodes.filter(({ id }) => id !== replicas[0]!.id);
+    const again = place({ ...request, usedDomains: ["room-3"] }, without).replicas;
+    const before = replicas.slice(1).filter(({ domain }) => domain === again[0]!.domain);
+    assert.equal(again[0]!.id, before[0]!.id);
+  }
+  assert.ok(larger > 370 && larger < 520, `${larger} of 1000 for 4 of 9 parts`);
 });
