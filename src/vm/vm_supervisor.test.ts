@@ -60,6 +60,32 @@ test("a follower feeds committed chunks to its copy in order and shows what it s
   assert.equal(supervisor.state, "following");
 });
 
+test("an Ethernet frame of a live copy leaves when its chunk is committed, not before", async () => {
+  const { vmm, group, supervisor } = await setUpLive();
+  const frame = (number: number) => ({ number, bytes: Buffer.alloc(60, number) });
+  vmm.handlers.onChunk(fakeChunk(0));
+  vmm.handlers.onFrame(frame(0));
+  vmm.handlers.onChunk(fakeChunk(1));
+  vmm.handlers.onFrame(frame(1));
+  assert.equal(supervisor.frames.end, 0);
+  await group.commit(group.log.length - 1);
+  assert.equal(supervisor.frames.end, 1);
+  await group.commit();
+  assert.equal(supervisor.frames.end, 2);
+});
+
+test("a frame for the guest goes to the primary, and its sender hears what became of it", async () => {
+  const { vmm, supervisor } = await setUpLive();
+  const data = Buffer.alloc(60);
+  const sent = supervisor.sendFrame({ source: 9, seq: 1, data });
+  assert.deepEqual(vmm.sent.at(-1), { kind: "frame", source: 9n, seq: 1n, data });
+  vmm.handlers.onMessage({ kind: "frame_applied", source: 9, seq: 1, accepted: true });
+  assert.equal(await sent, true);
+  const lost = supervisor.sendFrame({ source: 9, seq: 2, data });
+  await supervisor.close();
+  assert.equal(await lost, false);
+});
+
 test("output of a live copy is shown when its chunk is committed, not before", async () => {
   const { vmm, group, supervisor, text } = await setUpLive();
   assert.equal(supervisor.state, "live");
