@@ -5,8 +5,8 @@
 // A hazard's bytes are mostly the inside of other instructions, or data. Whether an offset is
 // *plausible* as the start of an instruction is judged by decoding from the offsets before it: x86
 // code falls into step within a few instructions wherever decoding begins, so the true stream is
-// among those that remain. What (almost) no stream reaches, and no plausible direct branch of the page
-// leads to, is not plausible. At doubt it is.
+// among those that remain. What (almost) no stream reaches, and no plausible direct branch in the
+// page leads to, is not plausible. At doubt it is.
 //
 // Limit: that is evidence, not proof. A program that jumps into the middle of an instruction that
 // was judged to be whole, by a computed jump, runs the hazard natively where the host does not trap
