@@ -9,6 +9,7 @@ import { addDoctor } from "./doctor.ts";
 import { addDown } from "./down.ts";
 import { addEvents } from "./events.ts";
 import { addMonitorVerbs } from "./handover.ts";
+import { addInstall } from "./install.ts";
 import { addJoin } from "./join.ts";
 import { addLicenses } from "./licenses.ts";
 import { addNode } from "./node.ts";
@@ -66,6 +67,7 @@ export function makeProgram(): Command {
   addMonitorVerbs(program);
   addDemo(program);
   addChaos(program);
+  addInstall(program);
   addLicenses(program);
   return program;
 }

@@ -60,23 +60,43 @@ export const api = {
   remove: (id: string) =>
     json<object>(vmPath(id), { method: "DELETE", signal: AbortSignal.timeout(90_000) }),
   create,
+  move,
 } as const;
 
+type OnProgress = (text: string) => void;
+
 /** Makes a VM; the same key again is the same VM. */
-async function create(
+function create(
   request: VmRequest,
-  options: { readonly key: string; readonly onProgress: (text: string) => void },
+  options: { readonly key: string; readonly onProgress: OnProgress },
 ): Promise<VmView> {
-  const init = withBody("POST", request);
-  const headers = { accept: "application/x-ndjson", "idempotency-key": options.key };
-  const response = await ask("/v1/vms", {
-    ...init,
-    headers: { ...init.headers, ...headers },
-    signal: AbortSignal.timeout(300_000),
-  });
+  const headers = { "idempotency-key": options.key };
+  return withProgress("/v1/vms", { body: request, headers, onProgress: options.onProgress });
+}
+
+/** Moves the primary's copy to another node while it runs. */
+function move(
+  id: string,
+  options: { readonly to: string; readonly onProgress: OnProgress },
+): Promise<VmView> {
+  const { to, onProgress } = options;
+  return withProgress(`${vmPath(id)}/move`, { body: { to, from: null }, headers: {}, onProgress });
+}
+
+async function withProgress(
+  path: string,
+  call: {
+    readonly body: object;
+    readonly headers: Readonly<Record<string, string>>;
+    readonly onProgress: OnProgress;
+  },
+): Promise<VmView> {
+  const init = withBody("POST", call.body);
+  const headers = { ...init.headers, ...call.headers, accept: "application/x-ndjson" };
+  const response = await ask(path, { ...init, headers, signal: AbortSignal.timeout(300_000) });
   for await (const line of linesOf(response)) {
     const said = JSON.parse(line) as CreateLine;
-    if ("progress" in said) options.onProgress(said.progress);
+    if ("progress" in said) call.onProgress(said.progress);
     else if ("problem" in said) throw new Error(said.problem.detail);
     else return said.vm;
   }

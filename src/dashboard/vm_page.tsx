@@ -7,6 +7,7 @@ import { ConfirmDialog } from "./confirm_dialog.tsx";
 import { ConsoleView } from "./console_view.tsx";
 import { EventFeed } from "./event_feed.tsx";
 import { age, hueOf, millis, size, words } from "./format.ts";
+import { MoveDialog } from "./move_dialog.tsx";
 import { StatePill } from "./state_pill.tsx";
 import { type MeshState, store } from "./store.ts";
 import { LiveSwitch, SwitchHistory } from "./switches.tsx";
@@ -30,7 +31,7 @@ export function VmPage({ id, mesh }: { id: string; mesh: MeshState }) {
   const events = mesh.events.filter(({ vm_id }) => vm_id === id);
   return (
     <div class={`vm-page hue-${hueOf(vm.id)}`}>
-      <VmHead vm={vm} />
+      <VmHead vm={vm} mesh={mesh} />
       <LiveSwitch vm={vm} events={events} history={history} />
       <Members vm={vm} />
       <ConsoleView vm={vm} />
@@ -70,8 +71,8 @@ function useHistory(id: string): VmHistory {
   return history;
 }
 
-function VmHead({ vm }: { vm: VmView }) {
-  const [asking, setAsking] = useState<"stop" | "remove" | null>(null);
+function VmHead({ vm, mesh }: { vm: VmView; mesh: MeshState }) {
+  const [asking, setAsking] = useState<"stop" | "remove" | "move" | null>(null);
   const done = (): void => setAsking(null);
   return (
     <div class="vm-head">
@@ -86,18 +87,27 @@ function VmHead({ vm }: { vm: VmView }) {
       </p>
       <div class="buttons">
         {vm.state !== "ended" && (
-          <button type="button" onClick={() => setAsking("stop")}>
-            Stop
-          </button>
+          <>
+            <button type="button" onClick={() => setAsking("move")}>
+              Move
+            </button>
+            <button type="button" onClick={() => setAsking("stop")}>
+              Stop
+            </button>
+          </>
         )}
         <button type="button" class="danger" onClick={() => setAsking("remove")}>
           Remove
         </button>
       </div>
+      {asking === "move" && <MoveDialog vm={vm} mesh={mesh} onClose={done} />}
       {asking === "stop" && (
         <ConfirmDialog
           title={`Stop ${vm.name}?`}
-          text="The VM ends for good, on all nodes. What it wrote to its console stays."
+          text={
+            "Its power button is pressed; a guest that does not end within half a minute is ended. " +
+            "What it wrote to its console stays."
+          }
           action="Stop it"
           run={() => api.stop(vm.id)}
           onClose={done}

@@ -1,7 +1,7 @@
 /**
  * `npm run bench`: figures of this machine, peers and project in turn, as a table and as JSON.
  *   --rounds N    rounds of each timed comparison (default 5)
- *   --only NAME   boot, idle or mesh (may be given several times)
+ *   --only NAME   boot, idle, mesh or api (may be given several times)
  *   --json FILE   where the JSON goes (default dist/bench.json)
  * Exit status 1 when a bound was missed.
  */
@@ -12,12 +12,13 @@ import { parseArgs } from "node:util";
 import { writeCpio } from "../../src/build/cpio.ts";
 import { busyboxEntries, debianKernel, sourceEntries } from "../../src/build/guest.ts";
 import { paths } from "../../src/build/paths.ts";
+import { benchApi } from "./_api.ts";
 import { type BootInputs, benchBoot } from "./_boot.ts";
 import { type Figure, figureTable, withinBound } from "./_figure.ts";
 import { benchIdle } from "./_idle.ts";
 import { benchMesh } from "./_mesh.ts";
 
-const parts = { boot: benchBoot, idle: benchIdle, mesh: benchMesh } as const;
+const parts = { boot: benchBoot, idle: benchIdle, mesh: benchMesh, api: benchApi } as const;
 
 type PartName = keyof typeof parts;
 

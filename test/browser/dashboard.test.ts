@@ -10,7 +10,7 @@ import { after, before, test } from "node:test";
 import type { Browser, Page } from "puppeteer-core";
 import { Cluster, type NodeProcess } from "../../src/demo/cluster.ts";
 import { program } from "../chaos/cluster.ts";
-import { findBrowser, startBrowser } from "./_browser.ts";
+import { findBrowser, startBrowser } from "./browser.ts";
 
 const waitMs = 40_000;
 const axePath = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
@@ -67,6 +67,12 @@ async function seen(text: string | RegExp): Promise<void> {
 
 function escaped(text: string): string {
   return text.replaceAll(/[.*+?^${}()|[\]\\]/g, "\\$&");
+}
+
+/** The page of a VM says that it runs there. */
+async function runsOn(name: string): Promise<void> {
+  const says = `document.querySelector(".where")?.textContent === ${JSON.stringify(`on ${name}`)}`;
+  await page.waitForFunction(says, { timeout: waitMs });
 }
 
 async function click(selector: string, text: string): Promise<void> {
@@ -188,6 +194,21 @@ test("a VM is made, and its console takes what is typed", { skip }, async () => 
   await pictures("vm");
 });
 
+test("a VM is moved, and goes on", { skip }, async () => {
+  const before = await first().client.vm("first");
+  const backup = before.members.find(
+    ({ node, role }) => node !== before.primary && role === "replica",
+  );
+  await click(".vm-head button", "Move");
+  await page.waitForSelector("dialog[open]");
+  await accessible("the dialog of a move");
+  await picture("move");
+  await page.click(`dialog input[value="${backup?.node}"]`);
+  await click("dialog button", "Move");
+  await runsOn(backup?.name ?? "");
+  assert.equal((await first().client.vm("first")).primary, backup?.node);
+});
+
 test("when the primary's node is killed, the page follows", { skip }, async () => {
   const vm = await first().client.vm("first");
   let primary = cluster.node(vm.primary ?? "");
@@ -201,11 +222,11 @@ test("when the primary's node is killed, the page follows", { skip }, async () =
   }
   primary = cluster.node(vm.primary ?? "");
   await primary.kill();
-  await seen(/first runs on after \d+ ms/);
+  await seen(/first runs on after [\d.]+ m?s/);
   await picture("switched");
   await accessible("after a switch");
   const now = await cluster.anyBut(primary.id).client.vm("first");
-  await seen(new RegExp(`first[\\s\\S]*on ${now.primary_name}`));
+  await runsOn(now.primary_name ?? "");
   await terminalShows("tick");
   await page.click(".console-place");
   await page.keyboard.type("echo aga''in\n");
