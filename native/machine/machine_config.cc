@@ -43,18 +43,20 @@ std::expected<void, std::string> check_machine_config(const MachineConfig& confi
     return std::unexpected("Cannot create machine: the kernel command line contains a NUL byte");
   }
   if (config.disks.size() > machine_disks_max) {
-    return std::unexpected(format_text("Cannot create machine: %zu disks are too many; it has "
-                                       "room for %zu",
-                                       config.disks.size(), machine_disks_max));
+    return std::unexpected(
+        format_text("Cannot create machine: %zu disks are too many; it has "
+                    "room for %zu",
+                    config.disks.size(), machine_disks_max));
   }
   for (const DiskConfig& disk : config.disks) {
     if (disk.size_bytes != 0 && disk.size_bytes % disk_sector_bytes == 0 &&
         disk.size_bytes <= machine_disk_bytes_max) {
       continue;
     }
-    return std::unexpected(format_text("Cannot create machine: a disk of %llu bytes is not 1 "
-                                       "sector to 4 TiB in whole sectors of 512 bytes",
-                                       static_cast<unsigned long long>(disk.size_bytes)));
+    return std::unexpected(
+        format_text("Cannot create machine: a disk of %llu bytes is not 1 "
+                    "sector to 4 TiB in whole sectors of 512 bytes",
+                    static_cast<unsigned long long>(disk.size_bytes)));
   }
   if (config.network) {
     const auto& [mac, mtu] = *config.network;

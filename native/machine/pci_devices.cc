@@ -6,8 +6,8 @@
 
 namespace node_mesh {
 
-PciDevices::PciDevices(const MachineConfig& config, GuestMemory& memory,
-                       const MachineDisks& disks, Lapic& lapic, Ioapic& ioapic, PciHost& host)
+PciDevices::PciDevices(const MachineConfig& config, GuestMemory& memory, const MachineDisks& disks,
+                       Lapic& lapic, Ioapic& ioapic, PciHost& host)
     : memory_(memory), lapic_(lapic), ioapic_(ioapic) {
   if (config.rng) add(rng_.emplace(), rng_slot, host);
   if (config.network) {
@@ -17,8 +17,7 @@ PciDevices::PciDevices(const MachineConfig& config, GuestMemory& memory,
     if (host_failure_.empty()) host_failure_ = "Cannot serve a disk of the guest: " + why;
   };
   for (unsigned i = 0; i < disks.size(); ++i) {
-    disks_.push_back(
-        std::make_unique<VirtioBlk>(i, *disks[i], config.disks[i].read_only, failed));
+    disks_.push_back(std::make_unique<VirtioBlk>(i, *disks[i], config.disks[i].read_only, failed));
     add(*disks_.back(), first_disk_slot + i, host);
   }
 }

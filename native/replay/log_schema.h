@@ -195,8 +195,8 @@ struct EndEvent {
 
 struct PreemptEvent {
   static constexpr EventKind kind = EventKind::preempt;
-  std::optional<UserState> state;        // in the last part
-  std::vector<Preemption::Page> pages;   // by rising gfn
+  std::optional<UserState> state;       // in the last part
+  std::vector<Preemption::Page> pages;  // by rising gfn
   friend bool operator==(const PreemptEvent&, const PreemptEvent&) = default;
 };
 

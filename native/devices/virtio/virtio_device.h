@@ -60,7 +60,8 @@ class VirtioDevice {
   // The device-specific configuration; bytes beyond it read as zero.
   virtual std::span<const std::byte> config() const { return {}; }
   virtual void config_write(unsigned offset, std::byte value) {
-    static_cast<void>(offset), static_cast<void>(value);
+    static_cast<void>(offset);
+    static_cast<void>(value);
   }
 
   // The device's own state; the transport's and the queues' are saved by the transport.
