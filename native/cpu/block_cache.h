@@ -25,6 +25,16 @@ class BlockCache {
   Block* link_target(u64 va);
 
   bool holds_code(u64 gfn, u64 offset, u64 size) const;
+  // Calls `callback(offset)` for each block of 64-bit code that begins in the page.
+  template <class Callback>
+  void for_each_start(u64 gfn, Callback callback) const {
+    const auto found = pages_.find(gfn);
+    if (found == pages_.end()) return;
+    for (const Block* block : found->second.blocks) {
+      const bool code64 = (block->mode & 3) == static_cast<u8>(CodeMode::code64);
+      if (!block->dead && code64 && block->pa >> 12 == gfn) callback(block->offset);
+    }
+  }
   void kill_page(u64 gfn);
   void kill_everything();
   // Frees what was killed when that is much. Only called between blocks.

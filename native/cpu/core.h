@@ -154,7 +154,7 @@ struct Core {
   bool hand_over_known = false;  // hand_over_at is that of this stretch
   bool uncounted = false;        // from user_steps == counted on nobody counted
   u64 counted = 0;
-  u64 counted_first = 0;  // instructions that the next stretch must begin with in software
+  u64 counted_first = 0;     // instructions that the next stretch must begin with in software
   bool preemptible = false;  // an uncounted stretch may be stopped by force (while recording)
   bool fpu_away = false;     // the engine has the FPU registers: see bring_fpu()
   std::atomic<bool> stop_deferred = false;  // to be asked for when the stretch ends

@@ -54,8 +54,9 @@ class Cpu {
   // The INTR pin. The vector is fetched with Bus::acknowledge_interrupt() when it is delivered.
   void set_interrupt_line(bool raised);
 
-  // Async-signal-safe and callable from another thread: the run ends at the next boundary. An engine
-  // that runs user code directly may let a mere tick wait until the stretch ends or is long enough.
+  // Async-signal-safe and callable from another thread: the run ends at the next boundary. An
+  // engine that runs user code directly may let a mere tick wait until the stretch ends or is long
+  // enough.
   void request_stop(StopUrgency urgency = StopUrgency::now);
 
   // Stretches of user mode may be run by `engine` from now on (null: by none).

@@ -1,6 +1,7 @@
 #include "cpu/exceptions.h"
 
 #include "cpu/access.h"
+#include "cpu/canonical_flags.h"
 #include "cpu/mmu.h"
 #include "cpu/segmentation.h"
 #include "cpu/user_stretch.h"
@@ -133,6 +134,7 @@ void deliver_event(Core* c, const PendingEvent& event) {
   const Delivery d{c, event};
   c->delivering = event.kind;
   c->delivering_vector = event.vector;
+  if (c->user()) make_user_flags_canonical(c, c->rip + event.length);
   if (event.vector == vector::pf && event.kind == EventKind::fault) c->cr2 = event.cr2;
   const Gate gate = read_gate(d);
   const u32 selector_error = gate.selector & 0xfffcu;

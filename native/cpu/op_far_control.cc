@@ -217,6 +217,9 @@ void op_syscall(Core* c, const Insn* i) {
   c->gpr[rcx] = next_address(c, i);
   c->gpr[11] = c->read_rflags() & ~rflags::rf;
   if (c->user()) {
+    // What user code leaves in them may be undefined, and no program reads them behind SYSCALL.
+    c->gpr[11] &= ~rflags::status_bits;
+    set_status(c, 0);
     leave_user_mode(c);
     ++c->icount;
   }

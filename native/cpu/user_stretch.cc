@@ -67,7 +67,7 @@ void hand_over(Core* c) {
 void end_uncounted(Core* c) {
   c->uncounted = false;
   c->mmu->end_write_log();
-  c->engine->stretch_ended(false);
+  c->engine->stretch_ended();
   if (c->stop_deferred.exchange(false)) c->stop_requested.store(true);
 }
 
@@ -102,7 +102,7 @@ void note_forced_stop(Core* c) {
   c->stop_deferred = false;
   c->icount = c->counted;
   c->mmu->end_write_log();
-  c->engine->stretch_ended(true);
+  c->engine->stretch_stopped(pages.size());
 }
 
 void leave_uncounted(Core* c, const Insn* i) {

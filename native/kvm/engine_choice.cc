@@ -34,8 +34,8 @@ std::expected<EngineChoice, std::string> give_engine(Machine& machine, std::stri
   };
   const auto& traits = host_traits();
   if (!traits) return cannot(traits.error());
-  const auto made = machine.use_engine(
-      [&](GuestMemory& memory) { return KvmEngine::create(memory, *traits); });
+  const auto made =
+      machine.use_engine([&](GuestMemory& memory) { return KvmEngine::create(memory, *traits); });
   if (!made) return cannot(made.error());
   return best_engine();
 }

@@ -1,5 +1,5 @@
-// Which engine a machine gets: what the user asked for, against what this host can do. The only place
-// where that is decided and put into words.
+// Which engine a machine gets: what the user asked for, against what this host can do. The only
+// place where that is decided and put into words.
 #pragma once
 
 #include <expected>

@@ -69,8 +69,7 @@ class Probe {
         vcpu_(vcpu),
         monitor_(pool, MonitorPage::random_base()),
         tables_({pool, pool_gpa, pool_pages, reserved_pages}, pool_gpa / page_bytes + pool_pages,
-                monitor_.base(), all_accessible()) {
-  }
+                monitor_.base(), all_accessible()) {}
 
   struct Trap {
     bool syscall = false;
@@ -104,9 +103,8 @@ class Probe {
     const auto vector = monitor_.exception_at(trap.regs.rip);
     if (outcome.exit != Vcpu::Exit::port || outcome.port != MonitorPage::exception_port ||
         !vector) {
-      return std::unexpected(
-          format_text("user code ended with exit %u at %llx", outcome.reason,
-                      static_cast<unsigned long long>(trap.regs.rip)));
+      return std::unexpected(format_text("user code ended with exit %u at %llx", outcome.reason,
+                                         static_cast<unsigned long long>(trap.regs.rip)));
     }
     const MonitorPage::Frame frame = monitor_.frame(*vector, trap.regs.rsp);
     trap.vector = *vector;
@@ -138,8 +136,8 @@ class Probe {
     const unsigned char code[] = {0xb8, 0x78, 0x56, 0x34, 0x12, 0x0f, 0x05};
     const auto trap = trap_of(code);
     if (!trap) return std::unexpected(trap.error());
-    if (!trap->syscall || trap->regs.rax != 0x12345678 ||
-        trap->regs.rcx != user_va + sizeof code || trap->regs.rsp != user_va + 0x800) {
+    if (!trap->syscall || trap->regs.rax != 0x12345678 || trap->regs.rcx != user_va + sizeof code ||
+        trap->regs.rsp != user_va + 0x800) {
       return std::unexpected("SYSCALL of user code does not arrive as it should");
     }
     traits.syscall_stays_in_user = trap->privilege == 3;

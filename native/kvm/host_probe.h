@@ -1,6 +1,6 @@
 // What the KVM of this host is and does, found out by trying: a small virtual machine is made, user
-// code is run in it, and how its traps arrive is looked at. Decides whether user mode may run directly
-// here at all. Keeps nothing open.
+// code is run in it, and how its traps arrive is looked at. Decides whether user mode may run
+// directly here at all. Keeps nothing open.
 #pragma once
 
 #include <cstdint>

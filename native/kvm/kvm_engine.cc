@@ -6,7 +6,6 @@
 #include <cerrno>
 #include <cstring>
 #include <ctime>
-#include <tuple>
 #include <utility>
 
 #include "cpu/stub/stub.h"
@@ -21,14 +20,16 @@ namespace {
 constexpr u64 pool_pages = 2048;
 constexpr std::uint32_t low_slot = 0, high_slot = 1, pool_slot = 2;
 
-// A stretch that nobody is in a hurry to stop runs for so long.
-constexpr u64 slice_ns = 10'000'000;
+// A stretch that nobody is in a hurry to stop runs for so long: the longer the more a stop puts
+// into the log, so that stops come to about this many nanoseconds for each byte.
+constexpr u64 slice_ns_min = 10'000'000, slice_ns_max = 80'000'000;
+constexpr u64 slice_ns_per_byte = 4'000;
 // How old the dirty log may be when a stretch begins: what is in it goes into the log of a stop.
 constexpr u64 harvest_interval_ns = 5'000'000;
 
 // Flags of user mode that travel; what the vCPU needs besides them is fixed.
-constexpr u64 carried_flags = rflags::status_bits | rflags::df | rflags::nt | rflags::ac |
-                              rflags::id | rflags::tf;
+constexpr u64 carried_flags =
+    rflags::status_bits | rflags::df | rflags::nt | rflags::ac | rflags::id | rflags::tf;
 constexpr u64 entry_flags = rflags::fixed | rflags::interrupt;
 
 u64 now_ns() {
@@ -91,7 +92,8 @@ KvmEngine::KvmEngine(GuestMemory& memory, const KvmTraits& traits, KvmVm vm, Vcp
       tables_({pool, pool_region_.gpa, pool_pages, MonitorPage::page_count}, memory.page_count(),
               monitor_.base(), monitor_pages(pool_region_.gpa, traits.syscall_stays_in_user)),
       policy_(traits.round_trip_ns),
-      code_(trapped_hazards(traits)) {}
+      code_(trapped_hazards(traits)),
+      slice_ns_(slice_ns_min) {}
 
 KvmEngine::~KvmEngine() = default;
 
@@ -116,9 +118,13 @@ std::expected<void, std::string> KvmEngine::set_up() {
 UserEngine::Stop KvmEngine::run(Core& core) {
   begin_stretch(core);
   const u64 start_ns = now_ns();
+  // A request that came before this was not for us to see, but the run loop's flag shows it.
+  running_.store(true, std::memory_order_seq_cst);
   Next next = load(core) ? Next::enter : Next::failed;
+  if (core.stop_requested.load(std::memory_order_seq_cst)) next = Next::kicked;
   while (next == Next::enter)
     next = enter(core);
+  running_.store(false, std::memory_order_seq_cst);
   const u64 ran_ns = now_ns() - start_ns;
   stretch_vcpu_ns_ += ran_ns;
   switch (next) {
@@ -147,12 +153,18 @@ void KvmEngine::begin_stretch(Core& core) {
   stretch_pages_.clear();
 }
 
-void KvmEngine::stretch_ended(bool by_force) {
+void KvmEngine::stretch_ended() {
   stretch_since_ns_.store(0, std::memory_order_relaxed);
   if (!in_stretch_) return;
   in_stretch_ = false;
   policy_.note_stretch(stretch_vcpu_ns_);
-  if (by_force) policy_.note_forced_stop(last_rip_, last_rsp_);
+}
+
+void KvmEngine::stretch_stopped(std::size_t pages) {
+  stretch_ended();
+  policy_.note_forced_stop(last_rip_, last_rsp_);
+  const u64 wanted_ns = pages * page_bytes * slice_ns_per_byte;
+  slice_ns_.store(std::clamp(wanted_ns, slice_ns_min, slice_ns_max), std::memory_order_relaxed);
 }
 
 std::uint64_t KvmEngine::software_first(const Core& core) {
@@ -160,13 +172,14 @@ std::uint64_t KvmEngine::software_first(const Core& core) {
 }
 
 void KvmEngine::request_stop() {
+  if (!running_.load(std::memory_order_seq_cst)) return;
   stop_wanted_.store(true, std::memory_order_seq_cst);
   vcpu_.interrupt();
 }
 
 bool KvmEngine::defers_stop() const {
   const u64 since_ns = stretch_since_ns_.load(std::memory_order_relaxed);
-  return since_ns != 0 && now_ns() - since_ns < slice_ns;
+  return since_ns != 0 && now_ns() - since_ns < slice_ns_.load(std::memory_order_relaxed);
 }
 
 void KvmEngine::fetch_fpu(FpuState& fpu) {
@@ -245,10 +258,12 @@ KvmEngine::Next KvmEngine::enter(Core& core) {
   if (stop_wanted_.exchange(false)) return Next::kicked;
   if (tables_.is_used_up() && !renew_tables()) return Next::failed;
   kvm_regs& regs = vcpu_.regs();
-  regs = {core.gpr[rax], core.gpr[rbx], core.gpr[rcx], core.gpr[rdx], core.gpr[rsi], core.gpr[rdi],
-          core.gpr[rsp], core.gpr[rbp], core.gpr[8],   core.gpr[9],   core.gpr[10],  core.gpr[11],
-          core.gpr[12],  core.gpr[13],  core.gpr[14],  core.gpr[15],  core.rip,
-          (core.read_rflags() & carried_flags) | entry_flags};
+  regs = {core.gpr[rax], core.gpr[rbx], core.gpr[rcx],
+          core.gpr[rdx], core.gpr[rsi], core.gpr[rdi],
+          core.gpr[rsp], core.gpr[rbp], core.gpr[8],
+          core.gpr[9],   core.gpr[10],  core.gpr[11],
+          core.gpr[12],  core.gpr[13],  core.gpr[14],
+          core.gpr[15],  core.rip,      (core.read_rflags() & carried_flags) | entry_flags};
   kvm_sregs& sregs = vcpu_.sregs();
   sregs = base_;
   sregs.cr3 = tables_.enter(space_);
@@ -327,6 +342,7 @@ KvmEngine::Next KvmEngine::take_port_exit(Core& core, std::uint16_t port) {
   constexpr u64 syscall_bytes = 2;
   if (port == MonitorPage::syscall_port && monitor_.in_syscall_stub(regs.rip)) {
     port_exit_passes_ = regs.rip != monitor_.syscall_entry();
+    ++counters_.syscalls;
     return leave(core, regs.rcx - syscall_bytes, regs.rsp, regs.r11);
   }
   // User code's own OUT to the monitor's port: not ours. RIP is behind it where KVM passes it.
@@ -346,8 +362,8 @@ KvmEngine::Next KvmEngine::take_exception(Core& core, unsigned number) {
   // Traps of one-byte instructions arrive behind them; where they are faults RIP is right already.
   if (number == vector::bp) {
     if (code_byte(rip - 1) == 0xcc) rip -= 1;
-  } else if (number == vector::db && !stepped) {
-    rip -= 1;
+  } else if (number == vector::db && !stepped && code_byte(rip).value_or(0) != 0xf1) {
+    rip -= 1;  // some KVMs report INT1 behind it, some in front
   }
   leave(core, rip, frame.rsp, frame.rflags);
   if (stepped) {
@@ -377,101 +393,12 @@ KvmEngine::Next KvmEngine::take_interruption(Core& core) {
 // An exit that is not understood, in user code: the software CPU shall see what is there.
 KvmEngine::Next KvmEngine::take_other_exit(Core& core, std::uint32_t reason) {
   const kvm_regs& regs = vcpu_.regs();
-  const bool in_user_code =
-      !monitor_.covers(regs.rip) && (vcpu_.sregs().cs.selector & 3) == 3 &&
-      (reason == KVM_EXIT_INTERNAL_ERROR || reason == KVM_EXIT_IO || reason == KVM_EXIT_MMIO ||
-       reason == KVM_EXIT_HLT);
+  const bool in_user_code = !monitor_.covers(regs.rip) && (vcpu_.sregs().cs.selector & 3) == 3 &&
+                            (reason == KVM_EXIT_INTERNAL_ERROR || reason == KVM_EXIT_IO ||
+                             reason == KVM_EXIT_MMIO || reason == KVM_EXIT_HLT);
   if (in_user_code) return leave(core, regs.rip, regs.rsp, regs.rflags);
   return fail(format_text("the vCPU stopped with exit %u at %llx", reason,
                           static_cast<unsigned long long>(regs.rip)));
-}
-
-// ---- Memory
-
-// True: the access is possible now. False: the software CPU has to look at it.
-bool KvmEngine::take_fault(Core& core, std::uint64_t va, std::uint64_t error) {
-  if ((va >> 47) != 0 || monitor_.covers(va)) return false;
-  const Access access = (error & pf::fetch)   ? Access::fetch
-                        : (error & pf::write) ? Access::write
-                                              : Access::read;
-  const auto page = mmu_->resolve_native(va, access);
-  if (!page) return false;
-  const u64 gfn = page->gpa >> 12;
-  bool writable = false, executable = false;
-  if (access == Access::fetch) {
-    if (!make_executable(gfn, core.rip)) return false;
-    executable = true;
-  } else if (access == Access::write) {
-    if (!mmu_->release_for_native_write(gfn)) return false;
-    writable = true;
-  } else {
-    writable = page->writable && mmu_->plain_page(gfn);
-  }
-  // KVM asks again for what it was not told: twice the same fault would never end.
-  if (tables_.is_mapped(space_, va, access == Access::write, executable) && va == last_fault_va_ &&
-      ++same_faults_ > same_faults_max) {
-    return false;
-  }
-  if (va != last_fault_va_) same_faults_ = 0;
-  last_fault_va_ = va;
-  if (!map(*page, writable, executable)) return false;
-  map_beside(space_, va);
-  return true;
-}
-
-bool KvmEngine::map(const Mmu::NativePage& page, bool writable, bool executable) {
-  if (tables_.map(space_, page.va, page.gpa, writable, executable)) return true;
-  return renew_tables() && tables_.map(space_, page.va, page.gpa, writable, executable);
-}
-
-// The other pages of that table that user code has used before: they would fault one by one.
-void KvmEngine::map_beside(unsigned space, std::uint64_t va) {
-  mmu_->for_each_used_page_beside(va, [&](const Mmu::NativePage& page) {
-    const u64 gfn = page.gpa >> 12;
-    if (tables_.is_mapped(space, page.va, false, false)) return;
-    const bool writable = page.writable && mmu_->plain_page(gfn);
-    const bool executable = page.executable && mmu_->is_scanned(gfn) && !code_.blocked(gfn);
-    // Without room the page is mapped when it faults.
-    if (!tables_.is_used_up()) {
-      std::ignore = tables_.map(space, page.va, page.gpa, writable, executable);
-    }
-  });
-}
-
-CodePageBytes KvmEngine::code_of(std::uint64_t gfn) const {
-  return CodePageBytes(reinterpret_cast<const std::uint8_t*>(memory_.base()) + gfn * page_bytes,
-                       page_bytes);
-}
-
-// Scans the page when nothing is known about it. Where it holds something that must not run here,
-// the software CPU runs it; what is seen to be entered there may show that it is harmless.
-bool KvmEngine::make_executable(std::uint64_t gfn, std::uint64_t rip) {
-  if (!mmu_->is_scanned(gfn)) {
-    code_.forget(gfn);
-    mmu_->mark_scanned(gfn);
-    ++counters_.scanned_pages;
-    if (code_.clean(gfn, code_of(gfn))) return true;
-    ++counters_.blocked_pages;
-  } else if (!code_.blocked(gfn)) {
-    return true;
-  }
-  return code_.executed(gfn, static_cast<std::uint16_t>(rip & page_mask), code_of(gfn));
-}
-
-std::optional<unsigned char> KvmEngine::code_byte(std::uint64_t va) const {
-  const auto gpa = mmu_->look_up_user(va);
-  if (!gpa) return std::nullopt;
-  return std::to_integer<unsigned char>(memory_.base()[*gpa]);
-}
-
-bool KvmEngine::renew_tables() {
-  ++counters_.table_resets;
-  tables_.begin_anew();
-  if (auto renewed = vm_.renew_region(pool_region_); !renewed) {
-    fail(renewed.error());
-    return false;
-  }
-  return true;
 }
 
 KvmEngine::Next KvmEngine::fail(const std::string& why) {

@@ -1,7 +1,7 @@
-// Runs stretches of user mode in a vCPU of the host's KVM: enters it, classes what ends the run, fills
-// the shadow tables from the CPU's own page walker, and hands back whatever it is not sure about. The
-// software CPU is the only authority for faults: a trap is never delivered from here, its instruction
-// is run again in software, which finds out for itself.
+// Runs stretches of user mode in a vCPU of the host's KVM: enters it, classes what ends the run,
+// fills the shadow tables from the CPU's own page walker, and hands back whatever it is not sure
+// about. The software CPU is the only authority for faults: a trap is never delivered from here,
+// its instruction is run again in software, which finds out for itself.
 #pragma once
 
 #include <atomic>
@@ -42,7 +42,8 @@ class KvmEngine final : public UserEngine {
   void forbid_execution(std::uint64_t gfn) override;
   std::uint64_t software_first(const Core& core) override;
   std::uint64_t software_after_trap() override { return policy_.software_after_trap(); }
-  void stretch_ended(bool by_force) override;
+  void stretch_ended() override;
+  void stretch_stopped(std::size_t pages) override;
   Counters counters() const override { return counters_; }
 
  private:
@@ -62,7 +63,7 @@ class KvmEngine final : public UserEngine {
   Next take_other_exit(Core& core, std::uint32_t reason);
   bool map(const Mmu::NativePage& page, bool writable, bool executable);
   void map_beside(unsigned space, std::uint64_t va);
-  bool make_executable(std::uint64_t gfn, std::uint64_t rip);
+  bool make_executable(Core& core, std::uint64_t gfn);
   CodePageBytes code_of(std::uint64_t gfn) const;
   Next leave(Core& core, std::uint64_t rip, std::uint64_t rsp_value, std::uint64_t flags);
   void store_general(Core& core, const kvm_regs& regs);
@@ -103,7 +104,9 @@ class KvmEngine final : public UserEngine {
   std::uint64_t last_fault_va_ = 0;
   unsigned same_faults_ = 0;
   bool port_exit_passes_ = false;  // RIP is behind an OUT when its exit arrives
+  std::atomic<std::uint64_t> slice_ns_;
   std::atomic<std::uint64_t> stretch_since_ns_ = 0;  // 0: no stretch
+  std::atomic<bool> running_ = false;
   std::atomic<bool> stop_wanted_ = false;
 };
 

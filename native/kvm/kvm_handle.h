@@ -1,6 +1,6 @@
 // A file descriptor of KVM (the device, a virtual machine, a vCPU) and its ioctls, each of them
-// checked: the error names the request and what the host said. Owns the descriptor, knows nothing of
-// what the requests mean.
+// checked: the error names the request and what the host said. Owns the descriptor, knows nothing
+// of what the requests mean.
 #pragma once
 
 #include <cstdint>

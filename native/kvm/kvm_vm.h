@@ -1,5 +1,5 @@
-// A virtual machine of the host's KVM: which host memory the guest sees where, and which of its pages
-// were written. Owns the descriptors; the memory is somebody else's and must outlive it.
+// A virtual machine of the host's KVM: which host memory the guest sees where, and which of its
+// pages were written. Owns the descriptors; the memory is somebody else's and must outlive it.
 #pragma once
 
 #include <cstdint>

@@ -78,9 +78,9 @@ void MonitorPage::write_tables() {
   };
   std::memcpy(page + gdt_at, descriptors, sizeof descriptors);
   const std::uint64_t tss = base_ + tss_at;
-  put<std::uint64_t>(page + gdt_at + task_selector,
-                     tss_limit | (tss & 0xffffff) << 16 | std::uint64_t{0x8b} << 40 |
-                         ((tss >> 24) & 0xff) << 56);
+  put<std::uint64_t>(page + gdt_at + task_selector, tss_limit | (tss & 0xffffff) << 16 |
+                                                        std::uint64_t{0x8b} << 40 |
+                                                        ((tss >> 24) & 0xff) << 56);
   put<std::uint64_t>(page + gdt_at + task_selector + 8, tss >> 32);
   put<std::uint64_t>(page + tss_at + 4, address(exception_stack) + page_size);  // RSP0
   put<std::uint16_t>(page + tss_at + 102, tss_bytes);
@@ -90,18 +90,17 @@ void MonitorPage::write_tables() {
   for (unsigned vector = 0; vector < vector_count; ++vector) {
     const std::uint64_t stub = address(exception_stubs) + vector * stub_bytes;
     // An interrupt gate for level 0: INT n of user code is #GP in front of the instruction.
-    put<std::uint64_t>(page + idt_at + vector * 16, (stub & 0xffff) |
-                                                        std::uint64_t{kernel_code} << 16 |
-                                                        std::uint64_t{0x8e} << 40 |
-                                                        ((stub >> 16) & 0xffff) << 48);
+    put<std::uint64_t>(page + idt_at + vector * 16,
+                       (stub & 0xffff) | std::uint64_t{kernel_code} << 16 |
+                           std::uint64_t{0x8e} << 40 | ((stub >> 16) & 0xffff) << 48);
     put<std::uint64_t>(page + idt_at + vector * 16 + 8, stub >> 32);
   }
 }
 
 void MonitorPage::write_stubs() {
   const auto stub = [](std::byte* at, std::uint16_t port) {
-    const unsigned char code[stub_bytes] = {0xe6, static_cast<unsigned char>(port), 0xf4,
-                                            0xf4, 0xf4, 0xf4, 0xf4, 0xf4};
+    const unsigned char code[stub_bytes] = {
+        0xe6, static_cast<unsigned char>(port), 0xf4, 0xf4, 0xf4, 0xf4, 0xf4, 0xf4};
     std::memcpy(at, code, sizeof code);
   };
   for (unsigned vector = 0; vector < vector_count; ++vector) {

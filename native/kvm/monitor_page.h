@@ -1,11 +1,11 @@
-// What the vCPU traps into: descriptor tables, a task state segment, one stub for each exception and
-// one for SYSCALL. Each stub begins with an `out` instruction, so that a trap becomes an exit of the
-// vCPU whose instruction pointer says which trap it was. Owns the bytes of these pages and their
-// place in the address space; runs nothing.
+// What the vCPU traps into: descriptor tables, a task state segment, one stub for each exception
+// and one for SYSCALL. Each stub begins with an `out` instruction, so that a trap becomes an exit
+// of the vCPU whose instruction pointer says which trap it was. Owns the bytes of these pages and
+// their place in the address space; runs nothing.
 //
-// On a KVM without hardware help (PVM) SYSCALL does not change the privilege level and the pages must
-// be accessible to user code. So they lie at a random address in a part of the address space that no
-// program uses, and user code cannot learn where (SGDT and its kind never run directly).
+// On a KVM without hardware help (PVM) SYSCALL does not change the privilege level and the pages
+// must be accessible to user code. So they lie at a random address in a part of the address space
+// that no program uses, and user code cannot learn where (SGDT and its kind never run directly).
 #pragma once
 
 #include <linux/kvm.h>

@@ -79,10 +79,9 @@ u64* ShadowTables::leaf(unsigned space, u64 va) const {
 }
 
 bool ShadowTables::map(unsigned space, u64 va, u64 gpa, bool writable, bool executable) {
-  if (const u64* old = leaf(space, va);
-      old != nullptr && (*old & pte::present) && (*old & pte::address) != gpa) {
-    unmap(space, va);
-  }
+  const u64* old = leaf(space, va);
+  const bool other = old != nullptr && (*old & pte::present) && (*old & pte::address) != gpa;
+  if (other) unmap(space, va);
   u64 at = root_of(space);
   if (at == 0) return false;
   for (unsigned level = 4; level > 1; --level) {
@@ -104,9 +103,9 @@ bool ShadowTables::map(unsigned space, u64 va, u64 gpa, bool writable, bool exec
   if (place == 0) {
     place = mine;
   } else if (place != mine && place != many_places) {
-    const u64* other = leaf(space_of(place), va_of(place));
+    const u64* there = leaf(space_of(place), va_of(place));
     const bool lives =
-        other != nullptr && (*other & pte::present) && (*other & pte::address) == gpa;
+        there != nullptr && (*there & pte::present) && (*there & pte::address) == gpa;
     place = lives ? many_places : mine;
   }
   return true;
@@ -114,8 +113,8 @@ bool ShadowTables::map(unsigned space, u64 va, u64 gpa, bool writable, bool exec
 
 bool ShadowTables::is_mapped(unsigned space, u64 va, bool writable, bool executable) const {
   const u64* entry = leaf(space, va);
-  return entry != nullptr && (*entry & pte::present) &&
-         (!writable || (*entry & pte::writable)) && (!executable || !(*entry & pte::no_execute));
+  return entry != nullptr && (*entry & pte::present) && (!writable || (*entry & pte::writable)) &&
+         (!executable || !(*entry & pte::no_execute));
 }
 
 u64* ShadowTables::private_leaf(unsigned space, u64 va) {

@@ -1,6 +1,6 @@
-// Which engine a stretch of user mode begins in, and for how long: by what the same place did before
-// and by what entering the vCPU costs on this host. It sees host time and may differ from run to run;
-// nothing that the guest or a log could see depends on it.
+// Which engine a stretch of user mode begins in, and for how long: by what the same place did
+// before and by what entering the vCPU costs on this host. It sees host time and may differ from
+// run to run; nothing that the guest or a log could see depends on it.
 #pragma once
 
 #include <array>

@@ -1,7 +1,7 @@
 // How the CPU hands a stretch of user mode to somebody who runs it directly, and what comes back.
 // The run loop (cpu/run_loop.cc) owns the stretch: it decides when to hand over, counts positions
-// and delivers every event. An engine only carries the registers and the memory forward; whatever it
-// does must be what the software CPU would have done, so that nothing in a log depends on it.
+// and delivers every event. An engine only carries the registers and the memory forward; whatever
+// it does must be what the software CPU would have done, so that nothing in a log depends on it.
 #pragma once
 
 #include <array>
@@ -31,10 +31,10 @@ struct UserState {
 };
 
 // A forced stop of user code that did not trap. The stretch that began at (S, 0) was counted by the
-// software CPU up to the position (S, U) at which this is recorded; from there on only its result is
-// known. Applying it leads to (S + 1, 0), still in user mode. `pages` holds whatever that part of
-// the stretch changed (page tables whose accessed or dirty bits it set included), whole, by rising
-// gfn.
+// software CPU up to the position (S, U) at which this is recorded; from there on only its result
+// is known. Applying it leads to (S + 1, 0), still in user mode. `pages` holds whatever that part
+// of the stretch changed (page tables whose accessed or dirty bits it set included), whole, by
+// rising gfn.
 struct Preemption {
   struct Page {
     std::uint64_t gfn = 0;
@@ -55,8 +55,8 @@ class UserEngine {
     failed,  // the host's KVM refused; see failure(). The machine cannot go on
   };
   // Runs user code from the registers in `core` and leaves them as they are at the end; memory and
-  // the guest's accessed and dirty bits are up to date. FPU registers may stay with the engine until
-  // fetch_fpu(). Called only in 64-bit user mode with nothing pending, no single-stepping, no
+  // the guest's accessed and dirty bits are up to date. FPU registers may stay with the engine
+  // until fetch_fpu(). Called only in 64-bit user mode with nothing pending, no single-stepping, no
   // alignment checks, no breakpoints.
   virtual Stop run(Core& core) = 0;
   virtual const std::string& failure() const = 0;
@@ -88,14 +88,19 @@ class UserEngine {
   // begins here, and after a hand-over that came back with Stop::trap.
   virtual std::uint64_t software_first(const Core& core) = 0;
   virtual std::uint64_t software_after_trap() = 0;
-  // A stretch that run() had a part in is over: it trapped, or was stopped by force.
-  virtual void stretch_ended(bool by_force) = 0;
+  // A stretch that run() had a part in is over: it trapped, or was stopped by force, which put
+  // `pages` pages into the log.
+  virtual void stretch_ended() = 0;
+  virtual void stretch_stopped(std::size_t pages) = 0;
 
   struct Counters {
-    std::uint64_t stretches = 0;  // of which at least a part ran here
-    std::uint64_t entries = 0;    // of the vCPU
-    std::uint64_t faults = 0;     // of them, ended by a page fault that was resolved here
-    std::uint64_t traps = 0;      // ended in front of an instruction for the software CPU
+    std::uint64_t stretches = 0;        // of which at least a part ran here
+    std::uint64_t entries = 0;          // of the vCPU
+    std::uint64_t faults = 0;           // of them, ended by a page fault that was resolved here
+    std::uint64_t traps = 0;            // ended in front of an instruction for the software CPU: by
+    std::uint64_t syscalls = 0;         // SYSCALL,
+    std::uint64_t guest_faults = 0;     // a page fault that the guest has to see,
+    std::uint64_t blocked_fetches = 0;  // code that must not run directly
     std::uint64_t kicks = 0;
     std::uint64_t scanned_pages = 0, blocked_pages = 0;
     std::uint64_t table_resets = 0;

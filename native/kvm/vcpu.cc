@@ -17,8 +17,8 @@
 namespace node_mesh {
 namespace {
 
-// The kernel's structures with flexible arrays have another size in C++, and the size is part of the
-// request's number: these have the size that C gives them.
+// The kernel's structures with flexible arrays have another size in C++, and the size is part of
+// the request's number: these have the size that C gives them.
 struct CpuidHeader {
   __u32 nent = 0, padding = 0;
 };

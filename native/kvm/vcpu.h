@@ -2,8 +2,8 @@
 // registers in and out, its floating point state, running it, and making it stop from elsewhere. It
 // knows neither the guest's tables nor why it stops.
 //
-// Stopping: the run thread keeps one real-time signal blocked except inside KVM_RUN, and takes it off
-// the queue afterwards; no handler is installed and no disposition of the process changes.
+// Stopping: the run thread keeps one real-time signal blocked except inside KVM_RUN, and takes it
+// off the queue afterwards; no handler is installed and no disposition of the process changes.
 #pragma once
 
 #include <linux/kvm.h>

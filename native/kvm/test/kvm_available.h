@@ -1,4 +1,5 @@
-// Whether tests that need /dev/kvm can run here. NODE_MESH_REQUIRE_KVM=1 makes its absence a failure.
+// Whether tests that need /dev/kvm can run here. NODE_MESH_REQUIRE_KVM=1 makes its absence a
+// failure.
 #pragma once
 
 #include <doctest/doctest.h>
