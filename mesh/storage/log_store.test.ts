@@ -165,6 +165,44 @@ test("a destroyed group leaves a tombstone and no entries", async (t) => {
   db.close();
 });
 
+test("a log that was given up is remembered by its term, its vote and its end", async (t) => {
+  const path = dataDir(t);
+  const checkpoint = "ab";
+  await withStorage(path, async ({ log }) => {
+    await log.create("g", MEMBERS, new Uint8Array([1]));
+    await log.load("g");
+    const hardState = { term: 7, votedFor: "b", commit: 3 };
+    await log.append("g", { hardState, entries: entries(1, 200, { term: 7, bytes: 100 }) });
+    await log.leave("g");
+    assert.equal(log.find("g")?.fate, "left");
+    await log.create("g", MEMBERS, new Uint8Array([2]));
+    const again = await log.load("g");
+    assert.deepEqual(again.hardState, { term: 7, votedFor: "b", commit: 0 });
+    assert.deepEqual(again.floor, { index: 200, term: 7 });
+    assert.deepEqual([again.log.firstIndex, again.log.lastIndex, again.cut], [1, 0, null]);
+    await log.append("g", { hardState: null, entries: entries(1, 10, { term: 7 }) });
+  });
+  await withStorage(path, async ({ log }) => {
+    // A checkpoint of an older end: the floor stays where it was, and so does the vote of its term.
+    await log.seed("g", { index: 50, term: 7, checkpoint }, MEMBERS);
+    const seeded = await log.load("g");
+    assert.deepEqual(seeded.floor, { index: 200, term: 7 });
+    assert.deepEqual(seeded.hardState, { term: 7, votedFor: "b", commit: 50 });
+    assert.deepEqual([seeded.log.firstIndex, seeded.log.lastIndex], [51, 50]);
+    assert.equal(seeded.log.term(50), 7);
+    await log.append("g", { hardState: null, entries: entries(51, 120, { term: 9 }) });
+    await log.cut("g", { index: 100, term: 9, checkpoint }, MEMBERS);
+    assert.deepEqual([seeded.log.firstIndex, seeded.log.lastIndex], [101, 120]);
+    await log.seed("g", { index: 130, term: 10, checkpoint }, MEMBERS);
+  });
+  await withStorage(path, async ({ log }) => {
+    const last = await log.load("g");
+    assert.deepEqual(last.floor, { index: 120, term: 9 });
+    assert.deepEqual(last.hardState, { term: 10, votedFor: null, commit: 130 });
+    assert.deepEqual(last.cut, { index: 130, term: 10, checkpoint });
+  });
+});
+
 test("a data directory in use is refused, naming the process", async (t) => {
   const path = dataDir(t);
   await withStorage(path, async () => {

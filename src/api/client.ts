@@ -124,10 +124,10 @@ export class ApiClient {
     return this.#json(vmPath(name));
   }
 
-  /** Moves the member on `from` (the primary, if null) to another node. */
+  /** Moves the member on `from` (the primary, if null) to another node (the best, if null). */
   async move(
     name: string,
-    body: { readonly to: string; readonly from: string | null },
+    body: { readonly to: string | null; readonly from: string | null },
     options: { readonly onProgress?: (text: string) => void; readonly signal?: AbortSignal } = {},
   ): Promise<VmView> {
     const { signal, onProgress } = options;

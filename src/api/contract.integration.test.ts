@@ -197,6 +197,7 @@ test("tickets are made and revoked, nodes get roles and are removed, as the docu
     assert.equal((await call("PUT", `${self}/drain`, { body: { drain: false } })).status, 200);
     const there = { to: guest.id, from: null };
     assert.equal((await call("POST", "/v1/vms/none/move", { body: there })).status, 404);
+    assert.equal((await call("POST", "/v1/vms/none/move", { body: { to: null } })).status, 404);
     assert.equal((await call("DELETE", path)).status, 200);
     assert.equal((await call("DELETE", `/v1/nodes/${node.mesh.id}`)).status, 400);
   } finally {

@@ -1,12 +1,13 @@
 /** Where VMs are, and what moves them, in the API. */
 import { type Static, Type } from "@sinclair/typebox";
 import type { FastifyInstance } from "fastify";
+import type { Member } from "../../mesh/mod.ts";
 import type { DaemonParts } from "../daemon/daemon.ts";
 import { NODE_DRAIN, VM_REPORT } from "../daemon/member_rpc.ts";
 import { explainPlacement, PlacementSchema } from "../daemon/placement_view.ts";
 import { membersNow } from "../daemon/vm_view.ts";
 import { cannot } from "../user_error.ts";
-import { decodeSpec } from "../vm/vm_spec.ts";
+import { decodeSpec, type VmSpec } from "../vm/vm_spec.ts";
 import { memberOf } from "./_member_of.ts";
 import { operation, signalOf } from "./operation.ts";
 import { progressLines, stream } from "./progress_lines.ts";
@@ -15,9 +16,10 @@ import { CreateLineSchema, DoneSchema, VmParamsSchema } from "./schemas.ts";
 const nodeName = Type.String({ minLength: 1, maxLength: 128 });
 const MoveSchema = Type.Object(
   {
-    to: nodeName,
-    /** Whose place it takes; null: the primary's. */
-    from: Type.Union([nodeName, Type.Null()]),
+    /** Null: wherever it is placed best. */
+    to: Type.Union([nodeName, Type.Null()]),
+    /** Whose place it takes; null or absent: the primary's. */
+    from: Type.Optional(Type.Union([nodeName, Type.Null()])),
   },
   { additionalProperties: false },
 );
@@ -44,10 +46,13 @@ export function placementRoutes(app: FastifyInstance, daemon: DaemonParts): void
   });
   app.post<{ Params: Params; Body: Move }>("/v1/vms/:name/move", move, async (request, reply) => {
     const spec = await router.expectOwn(request.params.name, "move VM");
-    const verb = "move a VM to node";
-    const to = memberOf(daemon, { verb, name: request.body.to });
-    const { from: name } = request.body;
+    const { from: name = null } = request.body;
     const from = name === null ? null : memberOf(daemon, { verb: "move a VM from node", name });
+    const verb = "move a VM to node";
+    const to =
+      request.body.to === null
+        ? bestPlace(daemon, { spec, members: membersNow(spec, await router.statuses(spec)) })
+        : memberOf(daemon, { verb, name: request.body.to });
     const signal = signalOf(reply);
     const lines = progressLines(async (onProgress) => {
       await mover.move(spec, { to, from }, { signal, onProgress });
@@ -67,6 +72,23 @@ export function placementRoutes(app: FastifyInstance, daemon: DaemonParts): void
     return { nodes: explainPlacement(daemon, { spec, members }) };
   });
   drainRoutes(app, daemon);
+}
+
+/** The first choice among the nodes that have no part of the VM and room for it. */
+function bestPlace(
+  daemon: DaemonParts,
+  vm: { readonly spec: VmSpec; readonly members: readonly Member[] },
+): string {
+  const { spec, members } = vm;
+  const row = explainPlacement(daemon, vm).find(
+    (node) =>
+      node.rank !== null &&
+      node.memory_free_bytes >= spec.memoryBytes &&
+      members.every(({ id }) => id !== node.node),
+  );
+  if (row !== undefined) return row.node;
+  const remedy = `see: node-mesh vm show --why ${spec.name}`;
+  throw cannot("move VM", spec.name, { why: "no other node can take it", remedy });
 }
 
 function drainRoutes(app: FastifyInstance, daemon: DaemonParts): void {

@@ -5,14 +5,14 @@ import { print, printJson } from "./output.ts";
 import { startProgress } from "./progress.ts";
 
 interface MoveOptions extends CommonOptions {
-  readonly to: string;
+  readonly to?: string;
   readonly from?: string;
 }
 
 export function addVmMove(vm: Command): void {
   withJson(vm.command("move"))
     .argument("<name>", "name or id of the VM")
-    .requiredOption("--to <node>", "where it goes: name or id of a node")
+    .option("--to <node>", "where it goes: name or id of a node (default: where it fits best)")
     .option("--from <node>", "whose part moves (default: the primary's)")
     .summary("move a VM to another node while it runs")
     .description(
@@ -26,7 +26,7 @@ export function addVmMove(vm: Command): void {
 async function moveVm(name: string, options: MoveOptions): Promise<void> {
   const progress = startProgress();
   const signal = interruption();
-  const { to, from = null } = options;
+  const { to = null, from = null } = options;
   try {
     const onProgress = (text: string): void => progress.say(text);
     const vm = await clientOf(options).move(name, { to, from }, { onProgress, signal });

@@ -53,7 +53,8 @@ clusterTest("a VM moves to a node that had no part of it, and nothing is lost", 
     (await old.client.status()).copies.every(({ name }) => name !== vm),
   );
   // Back again: the old one may be a member once more, and takes over as a known replica does.
-  await old.client.move(vm, { to: old.name, from: target.name });
+  const back = await old.client.move(vm, { to: null, from: target.name });
+  assert.equal(back.primary, old.id, "the only node that has no part of it");
   await reader.moreTicks(10);
   stop.abort();
   await reader.follower.stop();
