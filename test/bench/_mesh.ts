@@ -84,10 +84,13 @@ async function steadyFigures({ cluster }: Running): Promise<Figure[]> {
   const seconds = steadyMs / 1000;
   const ticks = processorTicks(primary.pid ?? 0) - ticksBefore;
   const after = await primary.client.vm(vm);
+  // By the monitor's own clock, hand-over to the node and back included.
+  const delayMs = after.output_delay_ms ?? Number.NaN;
   const commitMs = after.commit_latency_ms ?? Number.NaN;
   const logRate = (after.log_bytes - before.log_bytes) / seconds;
   return [
     { ...one("output commit, median", "ms", commitMs), bound: 2 },
+    one("a guest's first byte until it has left, median", "ms", delayMs),
     { ...one("log while printing 50 lines a second", "bytes/s", logRate), bound: null },
     one("node process beside it", "% of a core", (ticks / ticksPerSecond / seconds) * 100),
   ];
