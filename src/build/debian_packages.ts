@@ -31,6 +31,7 @@ export const testPackages = {
   e2fsprogs: "disks that can be filled and broken",
   iproute2: "network namespaces",
   libfaketime: "clocks that can be turned",
+  mmdebstrap: "whole distributions of Debian, when asked for",
   nftables: "links that can be cut",
 } as const;
 
