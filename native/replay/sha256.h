@@ -1,7 +1,8 @@
-// SHA-256, the name of an image and of a console's whole output.
+// SHA-256, the name of an image and of a console's whole output. By nettle, which uses the host's
+// own SHA instructions where it has them: images of many megabytes are hashed at each start.
 #pragma once
 
-#include <sodium/crypto_hash_sha256.h>
+#include <nettle/sha2.h>
 
 #include <array>
 #include <cstddef>
@@ -20,7 +21,7 @@ class Sha256Stream {
   Sha256 finish() const;  // of all bytes so far; more may follow
 
  private:
-  crypto_hash_sha256_state state_;
+  sha256_ctx state_;
 };
 
 Sha256 sha256_of(std::span<const std::byte> bytes);

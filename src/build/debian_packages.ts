@@ -20,6 +20,7 @@ export const debianPackages = {
   "libzstd-dev": "compressed logs, kernel payloads and disk images",
   "libzycore-dev": "headers of the instruction decoder",
   "libzydis-dev": "headers of the instruction decoder",
+  "nettle-dev": "hashes",
   "ninja-build": "native build",
   "nlohmann-json3-dev": "JSON and CBOR",
   "zlib1g-dev": "kernel payloads and disk images",
