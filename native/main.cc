@@ -7,6 +7,7 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <filesystem>
 
 #include "verbs/verbs.h"
 
@@ -23,7 +24,9 @@ void give_up_privileges() {
 }
 
 int run(int argc, char** argv) {
-  CLI::App app("node-mesh virtual machine monitor", "vmm");
+  // Its help speaks of the program that the user has called, which may have become this one.
+  const std::string name = argc > 0 ? std::filesystem::path(argv[0]).filename().string() : "vmm";
+  CLI::App app("node-mesh virtual machine monitor", name);
   app.require_subcommand(1);
   node_mesh::Verb verb;
   node_mesh::add_record_verb(app, verb);

@@ -95,7 +95,23 @@ std::optional<StubKind> integer_kind(const ZydisDecodedInstruction& instruction)
   }
 }
 
+// What does not first wait for a pending x87 exception, and does something.
+bool x87_is_control_without_wait(ZydisMnemonic mnemonic) {
+  switch (mnemonic) {
+    case ZYDIS_MNEMONIC_FNCLEX:
+    case ZYDIS_MNEMONIC_FNINIT:
+    case ZYDIS_MNEMONIC_FNSAVE:
+    case ZYDIS_MNEMONIC_FNSTCW:
+    case ZYDIS_MNEMONIC_FNSTENV:
+    case ZYDIS_MNEMONIC_FNSTSW:
+      return true;
+    default:
+      return false;
+  }
+}
+
 StubKind x87_kind(ZydisMnemonic mnemonic) {
+  if (x87_is_control_without_wait(mnemonic)) return StubKind::x87_software;
   switch (mnemonic) {
     case ZYDIS_MNEMONIC_FENI8087_NOP:
     case ZYDIS_MNEMONIC_FDISI8087_NOP:
@@ -106,12 +122,6 @@ StubKind x87_kind(ZydisMnemonic mnemonic) {
     case ZYDIS_MNEMONIC_FCOS:
     case ZYDIS_MNEMONIC_FLDCW:
     case ZYDIS_MNEMONIC_FLDENV:
-    case ZYDIS_MNEMONIC_FNCLEX:
-    case ZYDIS_MNEMONIC_FNINIT:
-    case ZYDIS_MNEMONIC_FNSAVE:
-    case ZYDIS_MNEMONIC_FNSTCW:
-    case ZYDIS_MNEMONIC_FNSTENV:
-    case ZYDIS_MNEMONIC_FNSTSW:
     case ZYDIS_MNEMONIC_FPATAN:
     case ZYDIS_MNEMONIC_FPREM:
     case ZYDIS_MNEMONIC_FPREM1:
@@ -127,28 +137,12 @@ StubKind x87_kind(ZydisMnemonic mnemonic) {
   }
 }
 
-bool x87_waits(ZydisMnemonic mnemonic) {
-  switch (mnemonic) {
-    case ZYDIS_MNEMONIC_FNCLEX:
-    case ZYDIS_MNEMONIC_FNINIT:
-    case ZYDIS_MNEMONIC_FNSAVE:
-    case ZYDIS_MNEMONIC_FNSTCW:
-    case ZYDIS_MNEMONIC_FNSTENV:
-    case ZYDIS_MNEMONIC_FNSTSW:
-    case ZYDIS_MNEMONIC_FENI8087_NOP:
-    case ZYDIS_MNEMONIC_FDISI8087_NOP:
-    case ZYDIS_MNEMONIC_FSETPM287_NOP:
-      return false;
-    default:
-      return true;
-  }
-}
-
 StubPolicy x87_policy(const ZydisDecodedInstruction& instruction) {
   StubPolicy policy;
   policy.unit = StubUnit::x87;
   policy.kind = x87_kind(instruction.mnemonic);
-  policy.waits = x87_waits(instruction.mnemonic);
+  policy.waits =
+      policy.kind != StubKind::nothing && !x87_is_control_without_wait(instruction.mnemonic);
   switch (instruction.mnemonic) {
     case ZYDIS_MNEMONIC_FCOMI:
     case ZYDIS_MNEMONIC_FCOMIP:
