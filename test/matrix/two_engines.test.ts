@@ -30,7 +30,7 @@ for (const kernel of guests) {
     skip,
   }, async (context) => {
     const directory = evidenceDirectory(context, `engines-${name}`);
-    const guest = { kernel, memoryMib: 64, timeoutSeconds: 20 };
+    const guest = { kernel, memoryMib: 64, timeoutSeconds: name === "ticker" ? 2 : 20 };
     const onKvm = await record(guest, directory, { ...special[name], engine: "kvm" });
     await assertVerifies(onKvm, directory, "interp");
     await assertVerifies(onKvm, directory, "kvm");

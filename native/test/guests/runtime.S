@@ -146,8 +146,19 @@ pic_init:
   OUT_BYTE 0xa1, 0xff
   ret
 
-// Lets user mode use the first GiB: the user bit in every entry that maps it.
+// Lets user mode use the first GiB: the user bit in every entry that maps it. The rest is as Linux
+// has it, which engines that run user code directly may rely on: WP, MP, SSE, SYSCALL, NX.
 make_all_user:
+  mov $0xc0000080, %ecx
+  rdmsr
+  or $0x801, %eax
+  wrmsr
+  mov %cr4, %rax
+  or $0x600, %rax
+  mov %rax, %cr4
+  mov %cr0, %rax
+  or $0x10002, %rax
+  mov %rax, %cr0
   mov %cr3, %rax
   orq $4, (%rax)
   mov (%rax), %rax

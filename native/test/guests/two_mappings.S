@@ -67,7 +67,7 @@ data_twice:
   mov $OTHER_VA, %edi
   add $counter - shared, %edi
   lea counter(%rip), %rsi
-  mov $100000, %ecx
+  mov $2000, %ecx
 1:
   incq (%rdi)
   mov (%rsi), %rax
@@ -90,7 +90,7 @@ template_number:
 rewriting:
   mov $OTHER_VA, %edi
   add $number - shared, %edi
-  mov $3000, %ecx
+  mov $300, %ecx
 1:
   .byte 0xba  // MOV EDX
 number:

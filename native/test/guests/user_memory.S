@@ -12,9 +12,6 @@ _start:
   OUT_BYTE 0x40, 0xa9
   OUT_BYTE 0x40, 0x04
   OUT_BYTE 0x21, 0xfe
-  mov %cr4, %rax
-  or $0x600, %rax  // OSFXSR, OSXMMEXCPT
-  mov %rax, %cr4
   xor %r15d, %r15d
   ENTER_USER walk, user_stack_top
 

@@ -93,7 +93,7 @@ TEST_CASE("two_mappings: what is written through one address runs and reads at t
     CHECK(lines[static_cast<std::size_t>(round)] ==
           "returned 000000000000000" + std::to_string(9 - round));
   }
-  CHECK(lines[9] == "data 000000012a06b550");
+  CHECK(lines[9] == "data 00000000001e8868");
 }
 
 TEST_CASE("user_states: flags that trap, addresses, bases, floating point, 32 bits") {
@@ -114,7 +114,7 @@ TEST_CASE("user_states: flags that trap, addresses, bases, floating point, 32 bi
         "not canonical #GP 0000000000000000\n"
         "stack not canonical #PF 0000000000000006\n"
         "top of the lower half #PF 0000000000000006\n"
-        "jump to the kernel half #PF 0000000000000004\n"
+        "jump to the kernel half #PF 0000000000000014\n"
         "jump not canonical #GP 0000000000000000\n"
         "written 0000000000001234\n"
         "code there 000000000000002a\n"
