@@ -3,11 +3,11 @@
 #include <sys/mman.h>
 
 #include <cstring>
-#include <ctime>
 #include <memory>
 #include <span>
 #include <vector>
 
+#include "kvm/host_time.h"
 #include "kvm/monitor_page.h"
 #include "kvm/shadow_tables.h"
 #include "kvm/user_mode_setup.h"
@@ -23,13 +23,6 @@ constexpr std::uint64_t pool_pages = 32, code_page = MonitorPage::page_count,
                         reserved_pages = code_page + 1;
 constexpr std::uint64_t user_va = 0x400000, unmapped_va = 0x600000;
 constexpr unsigned round_trips = 40;
-
-std::uint64_t now_ns() {
-  timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000u +
-         static_cast<std::uint64_t>(now.tv_nsec);
-}
 
 struct Unmap {
   void operator()(std::byte* pool) const { ::munmap(pool, pool_pages * page_bytes); }
@@ -183,10 +176,10 @@ class Probe {
     const unsigned char code[] = {0x0f, 0x05};
     std::uint64_t best_ns = UINT64_MAX;
     for (unsigned n = 0; n < round_trips; ++n) {
-      const std::uint64_t start_ns = now_ns();
+      const std::uint64_t start_ns = host_now_ns();
       const auto trap = trap_of(code);
       if (!trap) return std::unexpected(trap.error());
-      best_ns = std::min(best_ns, now_ns() - start_ns);
+      best_ns = std::min(best_ns, host_now_ns() - start_ns);
     }
     traits.round_trip_ns = best_ns;
     return {};

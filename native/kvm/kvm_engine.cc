@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <ctime>
 #include <utility>
 
 #include "cpu/stub/stub.h"
+#include "kvm/host_time.h"
 #include "kvm/user_mode_setup.h"
 #include "machine/format_text.h"
 
@@ -31,12 +31,6 @@ constexpr u64 harvest_interval_ns = 5'000'000;
 constexpr u64 carried_flags =
     rflags::status_bits | rflags::df | rflags::nt | rflags::ac | rflags::id | rflags::tf;
 constexpr u64 entry_flags = rflags::fixed | rflags::interrupt;
-
-u64 now_ns() {
-  timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<u64>(now.tv_sec) * 1'000'000'000u + static_cast<u64>(now.tv_nsec);
-}
 
 u64 pool_gpa_for(const GuestMemory& memory) {
   constexpr u64 alignment = monitor_pages_gpa_alignment;
@@ -117,7 +111,7 @@ std::expected<void, std::string> KvmEngine::set_up() {
 
 UserEngine::Stop KvmEngine::run(Core& core) {
   begin_stretch(core);
-  const u64 start_ns = now_ns();
+  const u64 start_ns = host_now_ns();
   // A request that came before this was not for us to see, but the run loop's flag shows it.
   running_.store(true, std::memory_order_seq_cst);
   Next next = load(core) ? Next::enter : Next::failed;
@@ -125,7 +119,7 @@ UserEngine::Stop KvmEngine::run(Core& core) {
   while (next == Next::enter)
     next = enter(core);
   running_.store(false, std::memory_order_seq_cst);
-  const u64 ran_ns = now_ns() - start_ns;
+  const u64 ran_ns = host_now_ns() - start_ns;
   stretch_vcpu_ns_ += ran_ns;
   switch (next) {
     case Next::trap:
@@ -147,7 +141,7 @@ void KvmEngine::begin_stretch(Core& core) {
   in_stretch_ = true;
   ++counters_.stretches;
   stretch_vcpu_ns_ = 0;
-  const u64 now = now_ns();
+  const u64 now = host_now_ns();
   stretch_since_ns_.store(now, std::memory_order_relaxed);
   if (now - harvested_ns_ > harvest_interval_ns) harvest(memory_);
   stretch_pages_.clear();
@@ -179,7 +173,7 @@ void KvmEngine::request_stop() {
 
 bool KvmEngine::defers_stop() const {
   const u64 since_ns = stretch_since_ns_.load(std::memory_order_relaxed);
-  return since_ns != 0 && now_ns() - since_ns < slice_ns_.load(std::memory_order_relaxed);
+  return since_ns != 0 && host_now_ns() - since_ns < slice_ns_.load(std::memory_order_relaxed);
 }
 
 void KvmEngine::fetch_fpu(FpuState& fpu) {
@@ -189,7 +183,7 @@ void KvmEngine::fetch_fpu(FpuState& fpu) {
 }
 
 void KvmEngine::harvest(GuestMemory& memory) {
-  harvested_ns_ = now_ns();
+  harvested_ns_ = host_now_ns();
   for (const KvmVm::Region& region : ram_) {
     auto taken = vm_.take_dirty_pages(region, [&](u64 gfn) {
       memory.mark_dirty(gfn);
@@ -222,6 +216,7 @@ void KvmEngine::forbid_writes(std::uint64_t gfn) { tables_.forbid_writes(gfn); }
 void KvmEngine::forbid_execution(std::uint64_t gfn) {
   tables_.forbid_execution(gfn);
   code_.forget(gfn);
+  note_flip(gfn);
   mmu_->unmark_scanned(gfn);
 }
 

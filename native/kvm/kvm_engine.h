@@ -8,6 +8,7 @@
 #include <expected>
 #include <memory>
 #include <optional>
+#include <unordered_map>
 
 #include "cpu/core.h"
 #include "cpu/mmu.h"
@@ -63,8 +64,11 @@ class KvmEngine final : public UserEngine {
   Next take_other_exit(Core& core, std::uint32_t reason);
   bool map(const Mmu::NativePage& page, bool writable, bool executable);
   void map_beside(unsigned space, std::uint64_t va);
-  bool make_executable(Core& core, std::uint64_t gfn);
+  bool make_executable(Core& core, std::uint64_t gfn, std::uint64_t va);
   CodePageBytes code_of(std::uint64_t gfn) const;
+  CodeNeighbours neighbours_of(std::uint64_t va) const;
+  void note_flip(std::uint64_t gfn);
+  bool flips_too_often(std::uint64_t gfn);
   Next leave(Core& core, std::uint64_t rip, std::uint64_t rsp_value, std::uint64_t flags);
   void store_general(Core& core, const kvm_regs& regs);
   void store_segments(Core& core);
@@ -89,6 +93,12 @@ class KvmEngine final : public UserEngine {
   StretchPolicy policy_;
   kvm_sregs base_{};
   CodePages code_;
+  // Pages that are written and run in turns: looking through one costs a millisecond.
+  struct Flips {
+    unsigned count = 0;
+    std::uint64_t until_ns = 0;  // not run directly before
+  };
+  std::unordered_map<std::uint64_t, Flips> flips_;
   Mmu* mmu_ = nullptr;
   unsigned space_ = 0;
   bool fpu_here_ = false;

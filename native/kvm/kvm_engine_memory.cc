@@ -2,9 +2,18 @@
 #include <tuple>
 
 #include "cpu/block_cache.h"
+#include "kvm/host_time.h"
 #include "kvm/kvm_engine.h"
 
 namespace node_mesh {
+namespace {
+
+// After so many changes from code to data the software CPU has such a page for a while.
+constexpr unsigned flips_max = 8;
+constexpr u64 flip_pause_ns = 100'000'000;
+constexpr std::size_t flip_pages_max = 4096;  // at the cap all are forgotten
+
+}  // namespace
 
 // True: the access is possible now. False: the software CPU has to look at it.
 bool KvmEngine::take_fault(Core& core, std::uint64_t va, std::uint64_t error) {
@@ -20,12 +29,15 @@ bool KvmEngine::take_fault(Core& core, std::uint64_t va, std::uint64_t error) {
   const u64 gfn = page->gpa >> 12;
   bool writable = false, executable = false;
   if (access == Access::fetch) {
-    if (!make_executable(core, gfn)) {
+    if (!make_executable(core, gfn, va)) {
       ++counters_.blocked_fetches;
       return false;
     }
     executable = true;
   } else if (access == Access::write) {
+    // An instruction that writes the very page that it lies in would need both rights at once.
+    const auto code = mmu_->look_up_user(core.rip);
+    if (code && *code >> 12 == gfn) return false;
     if (!mmu_->release_for_native_write(gfn)) return false;
     writable = true;
   } else {
@@ -67,14 +79,36 @@ CodePageBytes KvmEngine::code_of(std::uint64_t gfn) const {
                        page_bytes);
 }
 
+// What lies in front helps to tell code from the inside of instructions. What lies behind would
+// make the verdict depend on another page.
+CodeNeighbours KvmEngine::neighbours_of(std::uint64_t va) const {
+  const u64 page = va & ~page_mask;
+  const auto before = mmu_->look_up_user(page - bytes_before_max);
+  if (!before) return {};
+  return {{reinterpret_cast<const std::uint8_t*>(memory_.base()) + *before, bytes_before_max}, {}};
+}
+
+// A page that was code is written again.
+void KvmEngine::note_flip(std::uint64_t gfn) {
+  if (flips_.size() > flip_pages_max) flips_.clear();
+  Flips& flips = flips_[gfn];
+  if (++flips.count % flips_max == 0) flips.until_ns = host_now_ns() + flip_pause_ns;
+}
+
+bool KvmEngine::flips_too_often(std::uint64_t gfn) {
+  const auto found = flips_.find(gfn);
+  return found != flips_.end() && host_now_ns() < found->second.until_ns;
+}
+
 // Scans the page when nothing is known about it. Where it holds something that must not run here,
 // the software CPU runs it; what it is seen to run there may show that it is harmless.
-bool KvmEngine::make_executable(Core& core, std::uint64_t gfn) {
+bool KvmEngine::make_executable(Core& core, std::uint64_t gfn, std::uint64_t va) {
   if (!mmu_->is_scanned(gfn)) {
+    if (flips_too_often(gfn)) return false;
     code_.forget(gfn);
     mmu_->mark_scanned(gfn);
     ++counters_.scanned_pages;
-    if (code_.clean(gfn, code_of(gfn))) return true;
+    if (code_.clean(gfn, code_of(gfn), neighbours_of(va))) return true;
     ++counters_.blocked_pages;
   } else if (!code_.blocked(gfn)) {
     return true;

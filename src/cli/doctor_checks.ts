@@ -65,6 +65,8 @@ function kernel(): Finding {
 interface Probe {
   readonly cpu: { readonly usable: boolean; readonly missing: string };
   readonly engines: readonly string[];
+  readonly engine: string;
+  readonly engine_why: string;
   readonly kvm: {
     readonly present: boolean;
     readonly permitted: boolean;
@@ -85,7 +87,11 @@ async function monitor(): Promise<Finding[]> {
     const remedy = "install the program again, in a place from where programs may run";
     return [{ what: "monitor", state: "bad", found: oneLine(error), remedy }];
   }
-  const engines = { what: "engines", state: "good", found: probe.engines.join(", ") } as const;
+  const engines = {
+    what: "engines",
+    state: "good",
+    found: `${probe.engines.join(", ")}; VMs get ${probe.engine}: ${probe.engine_why}`,
+  } as const;
   const cpu: Finding = probe.cpu.usable
     ? { what: "cpu", state: "good", found: "has all that guests are shown" }
     : {
