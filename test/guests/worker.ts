@@ -28,7 +28,7 @@ export function buildWorkloads(directory: string): string {
   return program;
 }
 
-/** Writes the guest's initrd into `directory` and gives its path; `more` goes in beside the rest. */
+/** Writes the guest's initrd into `directory` and gives its path; `more` goes in beside it. */
 export function buildWorker(directory: string, more: readonly CpioEntry[] = []): string {
   const executable = (path: string, source: string): CpioEntry => ({
     kind: "file",
@@ -40,6 +40,7 @@ export function buildWorker(directory: string, more: readonly CpioEntry[] = []):
     ...busyboxEntries(),
     executable("init", join(import.meta.dirname, "init")),
     executable("bin/work.sh", workerScript),
+    executable("bin/applets", join(import.meta.dirname, "applets")),
     executable("bin/workloads", buildWorkloads(directory)),
     ...more,
   ];
