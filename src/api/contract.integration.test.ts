@@ -164,7 +164,7 @@ test("every operation answers as the document says", async () => {
   assert.equal((await call("GET", "/v1/vms/one/console?offset=0")).status, 200);
   assert.equal((await call("GET", "/v1/vms/one/console/socket?offset=0")).status, 415);
   assert.equal((await call("GET", "/v1/events?follow=false")).status, 200);
-  assert.equal((await call("POST", "/v1/vms/one/stop")).status, 200);
+  assert.equal((await call("POST", "/v1/vms/one/stop?timeout_s=1")).status, 200);
   assert.equal((await call("DELETE", "/v1/vms/one")).status, 200);
   assert.equal((await call("DELETE", "/v1/vms/two")).status, 200);
   assert.equal((await call("GET", "/v1/session")).status, 200);

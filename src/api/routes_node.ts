@@ -1,6 +1,7 @@
 /** What the API says about this node and the mesh it is in. */
 import { Type } from "@sinclair/typebox";
 import type { FastifyInstance } from "fastify";
+import { domainsOf } from "../daemon/candidates.ts";
 import type { DaemonParts } from "../daemon/daemon.ts";
 import { version } from "../version.ts";
 import { operation } from "./operation.ts";
@@ -86,6 +87,7 @@ function nodesOf(daemon: DaemonParts): NodeView[] {
   const peers = new Map(mesh.node.peers().map((peer) => [peer.id, peer]));
   const hints = mesh.directory.nodes();
   const vms = mesh.directory.vms();
+  const domains = domainsOf(mesh);
   const heard = new Set(hints.map((hint) => hint.id));
   const unheard = [...peers.keys(), mesh.id].filter((id) => !heard.has(id));
   const known = [
@@ -111,5 +113,6 @@ function nodesOf(daemon: DaemonParts): NodeView[] {
     load_percent: node.capacity?.["load_percent"] ?? 0,
     vms: vms.filter((vm) => vm.node === node.id).length,
     rtt_ms: peers.get(node.id)?.rttMs ?? null,
+    domain: domains.get(node.id) ?? null,
   }));
 }

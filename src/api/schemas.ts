@@ -62,6 +62,8 @@ export const NodeViewSchema = Type.Object(
     load_percent: number,
     vms: number,
     rtt_ms: Type.Union([number, Type.Null()]),
+    /** What fails together with it; null: it stands for itself. */
+    domain: Type.Union([text, Type.Null()]),
   },
   { title: "Node" },
 );

@@ -2,13 +2,14 @@
  * The HTTP API where it listens: on a Unix socket that only the node's owner may open, and on TCP
  * where the node was told so. Decides nothing by itself.
  */
+import { X509Certificate } from "node:crypto";
 import { chmodSync, rmSync } from "node:fs";
 import type { FastifyInstance } from "fastify";
 import type { DaemonParts } from "../daemon/daemon.ts";
 import { cannot, oneLine } from "../user_error.ts";
 import { Access, loadToken } from "./access.ts";
 import { makeApp } from "./app.ts";
-import { type ApiOptions, addressText, hostCheck, tlsOf } from "./listen_options.ts";
+import { type ApiOptions, addressText, hostCheck, type Tls, tlsOf } from "./listen_options.ts";
 import { apiSocketFile, apiSocketPath } from "./socket_path.ts";
 
 export type { ApiOptions } from "./listen_options.ts";
@@ -39,7 +40,8 @@ export async function startApi(
       const app = await makeApp(daemon, { ...common, guard, tls });
       apps.push(app);
       const port = await listenTcp(app, tcp);
-      const host = tcp.host === "0.0.0.0" || tcp.host === "::" ? "localhost" : tcp.host;
+      const open = tcp.host === "0.0.0.0" || tcp.host === "::";
+      const host = open ? (nameIn(tls) ?? "localhost") : tcp.host;
       url = `${tls === null ? "http" : "https"}://${addressText({ host, port })}`;
     }
     const app = await makeApp(daemon, { ...common, guard: null, tls: null });
@@ -50,6 +52,13 @@ export async function startApi(
     throw error;
   }
   return { url, close };
+}
+
+/** The first name that a certificate is for: under another one a browser would warn. */
+function nameIn(tls: Tls | null): string | null {
+  if (tls === null) return null;
+  const names = new X509Certificate(tls.cert).subjectAltName ?? "";
+  return /\bDNS:([\w.-]+)/.exec(names)?.[1] ?? null;
 }
 
 /** Answers the port. */

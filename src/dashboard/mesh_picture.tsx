@@ -58,9 +58,13 @@ export function MeshPicture({ mesh }: { mesh: MeshState }) {
   );
 }
 
-/** Evenly on an ellipse, by name, so that a node keeps its place when another one comes back. */
+/**
+ * Evenly on an ellipse, by domain and name: nodes that fail together stand together, and a node
+ * keeps its place when another one comes back.
+ */
 function place(nodes: readonly NodeView[], ring: Ring): Placed[] {
-  const sorted = [...nodes].sort((a, b) => (a.name < b.name ? -1 : 1));
+  const keyOf = ({ domain, name }: NodeView): string => `${domain ?? ""} ${name}`;
+  const sorted = [...nodes].sort((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
   const single = sorted.length === 1;
   return sorted.map((node, index) => {
     const angle = (index / sorted.length) * 2 * Math.PI - Math.PI / 2;
@@ -132,6 +136,11 @@ function Node({ placed, vms }: { placed: Placed; vms: readonly VmView[] }) {
       {node.connected && node.cpus > 0 && (
         <text class="fact" y={15}>
           {`${node.load_percent} %`}
+        </text>
+      )}
+      {node.domain !== null && (
+        <text class="fact" y={-loadRadius - 8}>
+          {node.domain}
         </text>
       )}
       {!node.connected && (

@@ -4,6 +4,7 @@ import { size } from "./format.ts";
 import type { MeshState } from "./store.ts";
 
 export function NodeTable({ mesh }: { mesh: MeshState }) {
+  const hasDomains = mesh.nodes.some(({ domain }) => domain !== null);
   return (
     <section class="scroll" tabIndex={0} aria-label="Nodes">
       <table>
@@ -11,6 +12,7 @@ export function NodeTable({ mesh }: { mesh: MeshState }) {
           <tr>
             <th scope="col">Node</th>
             <th scope="col">State</th>
+            {hasDomains && <th scope="col">Domain</th>}
             <th scope="col" class="number">
               Load
             </th>
@@ -30,6 +32,7 @@ export function NodeTable({ mesh }: { mesh: MeshState }) {
             <tr key={node.id} class={node.connected ? "" : "away"}>
               <th scope="row">{node.name}</th>
               <td>{node.self ? "this node" : node.connected ? "connected" : "away"}</td>
+              {hasDomains && <td>{node.domain ?? "–"}</td>}
               <td class="number">{node.cpus === 0 ? "–" : `${node.load_percent} %`}</td>
               <td class="number">{memory(node)}</td>
               <td class="number">{node.vms}</td>
