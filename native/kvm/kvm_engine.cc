@@ -22,8 +22,8 @@ constexpr std::uint32_t low_slot = 0, high_slot = 1, pool_slot = 2;
 
 // A stretch that nobody is in a hurry to stop runs for so long: the longer the more a stop puts
 // into the log, so that stops come to about this many nanoseconds for each byte.
-constexpr u64 slice_ns_min = 10'000'000, slice_ns_max = 80'000'000;
-constexpr u64 slice_ns_per_byte = 4'000;
+constexpr u64 slice_ns_min = 10'000'000, slice_ns_max = 30'000'000;
+constexpr u64 slice_ns_per_byte = 2'000;
 // How old the dirty log may be when a stretch begins: what is in it goes into the log of a stop.
 constexpr u64 harvest_interval_ns = 5'000'000;
 
