@@ -9,10 +9,10 @@ import { execFileSync, spawn } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { assetPath } from "../../src/assets.ts";
-import { evidenceDirectory, runMonitor } from "../matrix/_monitor.ts";
+import { assetPath } from "../../../src/assets.ts";
+import { evidenceDirectory, runMonitor } from "../_monitor.ts";
 
-const cache = join(import.meta.dirname, "../../.cache/distro");
+const cache = join(import.meta.dirname, "../../../.cache/distro");
 const bootMs = 400_000;
 
 interface Distro {
