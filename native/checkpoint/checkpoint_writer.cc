@@ -109,9 +109,17 @@ void CheckpointWriter::start_from(const Manifest& manifest, const fs::path& file
   }
 }
 
+void CheckpointWriter::start_over() {
+  machine_.memory().return_checkpoint_set(
+      std::vector<std::uint8_t>(machine_.memory().page_count(), std::uint8_t{1}));
+}
+
 std::expected<void, std::string> CheckpointWriter::begin(const StateDigest& digest,
                                                          const Point& point) {
   if (busy()) return std::unexpected(named("the one before it is still being written"));
+  if (!point.config.disks.empty()) {
+    return std::unexpected(named("the machine has disks, which no checkpoint holds yet"));
+  }
   const std::uint64_t start_ns = now_ns();
   release_ = FileDescriptor(::eventfd(0, EFD_CLOEXEC));
   if (!release_) return std::unexpected(named(error_text(errno)));

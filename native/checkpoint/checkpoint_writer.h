@@ -49,6 +49,9 @@ class CheckpointWriter {
   // The machine was restored from this checkpoint: what has not been written since lies there.
   void start_from(const Manifest& manifest, const std::filesystem::path& file);
 
+  // Other checkpoints of this machine were taken elsewhere meanwhile: the next one holds all of it.
+  void start_over();
+
   struct Point {
     const MachineConfig& config;
     std::uint64_t chunk = 0;  // the next one
@@ -65,6 +68,7 @@ class CheckpointWriter {
   std::optional<Result> wait();
 
   const std::filesystem::path& directory() const { return options_.directory; }
+  std::size_t keep() const { return options_.keep; }
 
  private:
   CheckpointWriter(Options options, Machine& machine)

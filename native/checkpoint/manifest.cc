@@ -250,6 +250,9 @@ std::expected<Manifest, std::string> decode_manifest(std::span<const std::byte> 
   if (manifest.state.cpu.position != manifest.position) fields.fail("cpu", "at another position");
   read_inputs(fields, manifest.inputs);
   manifest.memory_sum = fields.number("memory_sum", UINT64_MAX);
+  if (!manifest.config.disks.empty()) {
+    fields.fail("config", "its machine has disks, which no checkpoint holds yet");
+  }
   const json disks = fields.take("disks");
   if (!disks.is_array() || !disks.empty()) {
     fields.fail("disks", "this program restores no disks from a checkpoint");
@@ -262,6 +265,14 @@ std::expected<Manifest, std::string> decode_manifest(std::span<const std::byte> 
   fields.finish();
   if (fields.failed()) return std::unexpected(fields.error());
   return manifest;
+}
+
+std::uint64_t Manifest::ns_per_step() const {
+  if (state.devices.empty()) return 0;
+  ByteReader clock(state.devices.back().bytes);
+  clock.u64("ns");
+  clock.u64("steps");
+  return clock.u64("ns_per_step");
 }
 
 std::optional<Sha256> promised_hash(const std::filesystem::path& file, std::string_view suffix) {

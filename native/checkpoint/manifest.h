@@ -44,6 +44,9 @@ struct Manifest {
   std::vector<Stale> stale;
   std::vector<Pack> packs;
   std::vector<Run> runs;
+
+  // How fast virtual time goes, from the clock's state.
+  std::uint64_t ns_per_step() const;
 };
 
 // All of the map but `packs`, `runs` and `stale`, as the entries that the child puts first.

@@ -110,6 +110,7 @@ class Recorder {
   const RunTotals& totals() const { return totals_; }
   const std::optional<DigestEvent>& last_digest() const { return last_digest_; }
   std::uint64_t next_chunk() const { return chunk_number_; }
+  const InputSources& inputs() const { return inputs_; }
 
  private:
   void on_kick();

@@ -22,6 +22,12 @@ bool ends_by_itself(EndReason reason) {
 Replayer::Replayer(Machine& machine, StateDigest& digest, bool verify)
     : machine_(machine), digest_(digest), verify_(verify) {}
 
+void Replayer::start(Start start) {
+  next_chunk_ = start.chunk;
+  ns_per_step_ = start.ns_per_step;
+  inputs_ = std::move(start.inputs);
+}
+
 void Replayer::interrupt() {
   interrupted_.store(true, std::memory_order_relaxed);
   machine_.request_stop();

@@ -20,6 +20,14 @@ class Replayer {
   // `verify`: compare digests. Without it they are taken over as read, which costs nothing.
   Replayer(Machine& machine, StateDigest& digest, bool verify);
 
+  // The machine is not at power on: it was restored at the begin of this chunk.
+  struct Start {
+    std::uint64_t chunk = 0;
+    std::uint64_t ns_per_step = 0;  // in force
+    InputSources inputs;            // what the log before it has applied
+  };
+  void start(Start start);
+
   enum class Status : std::uint8_t {
     done,         // the machine is where the chunk ends
     ended,        // the log's end event was reached: see end()

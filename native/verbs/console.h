@@ -24,6 +24,11 @@ class ConsoleOutput final : public ConsoleSink {
   explicit ConsoleOutput(int fd) : fd_(fd) {}
   void console_output(std::uint64_t offset, std::span<const std::byte> bytes) override;
 
+  // What was not written yet will not be.
+  void forget_pending() {
+    buffer_.clear();
+    written_ = 0;
+  }
   // Writes what can be written without blocking.
   void write_some();
   // Is so much unwritten that the guest should wait?

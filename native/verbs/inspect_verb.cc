@@ -7,6 +7,8 @@
 #include "replay/image_store.h"
 #include "replay/log_file.h"
 #include "replay/log_json.h"
+#include "verbs/recording_checkpoints.h"
+#include "verbs/replay_start.h"
 #include "verbs/run_stats.h"
 #include "verbs/verbs.h"
 
@@ -117,11 +119,30 @@ class InspectRun {
     return fs::exists(image_path(options_.log, name), ignored) ? "beside" : "missing";
   }
 
+  json checkpoints() const {
+    json found = json::array();
+    const auto list = list_checkpoints(checkpoints_of(options_.log));
+    if (!list) return found;
+    for (const CheckpointFile& one : list->checkpoints) {
+      const Manifest& manifest = one.manifest;
+      found.push_back({{"file", one.path.string()},
+                       {"chunk", manifest.chunk},
+                       {"at", json_of(manifest.position)},
+                       {"guest_ns", manifest.guest_ns},
+                       {"packs", manifest.packs.size()},
+                       {"console_bytes", manifest.console_bytes}});
+    }
+    for (const std::string& why : list->damaged)
+      std::fprintf(stderr, "Cannot use %s\n", why.c_str());
+    return found;
+  }
+
   json summary(const LogReader& reader) {
     json events = json::object();
     for (const auto& [kind, count] : stats_.totals.events)
       events[std::string(kind)] = count;
-    return {{"log_bytes", reader.bytes()},
+    return {{"checkpoints", checkpoints()},
+            {"log_bytes", reader.bytes()},
             {"chunks", stats_.totals.chunks},
             {"events", events},
             {"last", json_of(last_)},
@@ -161,6 +182,14 @@ class InspectRun {
                 static_cast<double>(stats_.guest_ns) / 1e9,
                 static_cast<unsigned long long>(stats_.console_bytes));
     std::printf("end       %s\n", end.c_str());
+    for (const json& one : found.at("checkpoints")) {
+      std::printf("checkpoint at %s, guest time %.6f s: %s\n",
+                  text_of({one.at("at").at("steps").get<std::uint64_t>(),
+                           one.at("at").at("user_steps").get<std::uint64_t>()})
+                      .c_str(),
+                  one.at("guest_ns").get<double>() / 1e9,
+                  one.at("file").get<std::string>().c_str());
+    }
   }
 
   const InspectOptions& options_;

@@ -10,6 +10,7 @@
 #include "verbs/disk_options.h"
 #include "verbs/guest_images.h"
 #include "verbs/live_run.h"
+#include "verbs/recording_checkpoints.h"
 #include "verbs/run_stats.h"
 #include "verbs/verbs.h"
 
@@ -24,6 +25,7 @@ struct RecordOptions {
   double timeout_s = 0;
   std::string engine = "auto";
   bool embed_images = false;
+  double checkpoint_every_s = 0;
   fs::path stats;
 };
 
@@ -175,11 +177,22 @@ class RecordRun {
       live_options.timeout_ns = static_cast<std::uint64_t>(options_.timeout_s * 1e9);
     }
     recorder.start({0, host_.now_ns(), config.initial_ns_per_step, {}});
+    std::unique_ptr<RecordingCheckpoints> checkpoints;
+    if (options_.checkpoint_every_s > 0) {
+      const auto interval_ns = static_cast<std::uint64_t>(options_.checkpoint_every_s * 1e9);
+      auto opened = RecordingCheckpoints::open(options_.log, interval_ns, machine, config, host_);
+      if (!opened) return fail(opened.error());
+      checkpoints = std::move(*opened);
+    }
     std::optional<EndReason> ended;
     {
       LiveRun live(recorder, host_, output_, input, interruption, live_options);
-      ended = live.run(machine, [&] { return sink != nullptr && sink->failed(); });
+      ended = live.run(machine, [&] {
+        if (checkpoints) checkpoints->look(recorder, digest);
+        return sink != nullptr && sink->failed();
+      });
     }
+    if (checkpoints) checkpoints->finish();
     if (!ended) return fail(machine.host_failure() + "; the log replays up to there");
     const EndReason reason = *ended;
     const RunTotals& totals = recorder.totals();
@@ -194,6 +207,7 @@ class RecordRun {
     stats.log_bytes = sink != nullptr ? sink->bytes() : 0;
     stats.totals = totals;
     stats.frames = machine.frames_sent();
+    if (checkpoints) stats.checkpoints = checkpoints->totals();
     stats.console_bytes = output_.bytes();
     stats.console_sha256 = output_.sha256();
     stats.digest = digest_summary(*recorder.last_digest());
@@ -258,6 +272,9 @@ void add_record_verb(CLI::App& app, Verb& chosen) {
   CLI::App* verb = app.add_subcommand("record", "run a guest and record it");
   verb->add_option("LOG", options->log, "the log to write")->required();
   add_guest_options(*verb, *options);
+  verb->add_option("--checkpoint-every", options->checkpoint_every_s,
+                   "write a checkpoint into LOG.checkpoints every so many seconds")
+      ->check(CLI::Range(0.01, 1e6));
   verb->add_flag("--embed-images", options->embed_images, "keep kernel and initrd inside the log");
   verb->callback([options, &chosen] { chosen = [options] { return RecordRun(*options).run(); }; });
 }

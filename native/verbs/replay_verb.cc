@@ -4,16 +4,14 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <charconv>
-#include <future>
+#include <algorithm>
 
-#include "machine/format_text.h"
 #include "replay/disk_store.h"
-#include "replay/image_store.h"
 #include "replay/log_file.h"
 #include "replay/replayer.h"
 #include "verbs/console.h"
 #include "verbs/interruption.h"
+#include "verbs/replay_start.h"
 #include "verbs/run_stats.h"
 #include "verbs/verbs.h"
 
@@ -25,29 +23,12 @@ namespace fs = std::filesystem;
 struct ReplayOptions {
   fs::path log;
   std::string until;
+  std::string from;
   std::string engine = "auto";
   fs::path stats;
   std::vector<fs::path> disks_out;
   bool verify = false;
 };
-
-std::string text_of(Position position) {
-  return format_text("%llu:%llu", static_cast<unsigned long long>(position.steps),
-                     static_cast<unsigned long long>(position.user_steps));
-}
-
-// STEPS[:USER]
-std::optional<Position> parse_position(const std::string& text) {
-  Position position;
-  const char* const end = text.data() + text.size();
-  auto steps = std::from_chars(text.data(), end, position.steps);
-  if (steps.ec != std::errc()) return std::nullopt;
-  if (steps.ptr == end) return position;
-  if (*steps.ptr != ':') return std::nullopt;
-  const auto user = std::from_chars(steps.ptr + 1, end, position.user_steps);
-  if (user.ec != std::errc() || user.ptr != end) return std::nullopt;
-  return position;
-}
 
 class ReplayRun final : Kickable {
  public:
@@ -70,19 +51,21 @@ class ReplayRun final : Kickable {
     const std::uint64_t start_ns = host_.now_ns();
     auto reader = LogReader::open(options_.log);
     if (!reader) return fail_with(reader.error(), "name a log that was recorded");
-    auto machine = create_machine(*reader);
-    if (!machine) return fail(machine.error());
-    auto engine = give_engine(**machine, options_.engine);
+    auto start = start_replay(options_.log, *reader, options_.from, output_);
+    if (!start) return fail(start.error());
+    Machine& machine = *start->machine;
+    auto engine = give_engine(machine, options_.engine);
     if (!engine) return fail(engine.error());
     engine_ = std::move(*engine);
-    StateDigest digest((*machine)->memory().page_count());
-    Replayer replayer(**machine, digest, true);
+    mute_ = start->mute;
+    Replayer replayer(machine, start->digest, true);
+    replayer.start(std::move(start->from));
     replayer_ = &replayer;
     interruption_.set_target(this);
-    const int status = drive(*reader, **machine, replayer);
+    const int status = drive(*reader, machine, replayer);
     interruption_.set_target(nullptr);
     replayer_ = nullptr;
-    return finish(status, *reader, **machine, digest, replayer, start_ns);
+    return finish(status, *reader, machine, start->digest, replayer, start_ns);
   }
 
  private:
@@ -91,32 +74,6 @@ class ReplayRun final : Kickable {
   int fail_with(const std::string& why, const std::string& remedy) const {
     return fail("Cannot " + std::string(options_.verify ? "verify" : "replay") + " \"" +
                 options_.log.string() + "\": " + why + "; " + remedy);
-  }
-
-  std::expected<std::unique_ptr<Machine>, std::string> create_machine(const LogReader& reader) {
-    const MachineConfig& config = reader.config();
-    auto kernel = read_image(options_.log, reader, config.kernel_sha256);
-    if (!kernel) return std::unexpected(kernel.error());
-    Bytes initrd;
-    const bool has_initrd = config.initrd_sha256 != Sha256{};
-    if (has_initrd) {
-      auto read = read_image(options_.log, reader, config.initrd_sha256);
-      if (!read) return std::unexpected(read.error());
-      initrd = std::move(*read);
-    }
-    auto checked = std::async(std::launch::async, [&] {
-      auto result = check_image(options_.log, config.kernel_sha256, *kernel);
-      if (!result || !has_initrd) return result;
-      return check_image(options_.log, config.initrd_sha256, initrd);
-    });
-    auto disks = open_disks(config, disk_paths(options_.log, config), options_.log.parent_path());
-    if (!disks) {
-      checked.get();
-      return std::unexpected(disks.error());
-    }
-    auto machine = Machine::create(config, *kernel, initrd, output_, std::move(*disks));
-    if (auto result = checked.get(); !result) return std::unexpected(result.error());
-    return machine;
   }
 
   // Plays chunk after chunk; the result is the exit status, `end_` says how it ended.
@@ -130,11 +87,8 @@ class ReplayRun final : Kickable {
         return fail_with(chunk.error() + " (at offset " + std::to_string((*raw)->offset) + ")",
                          "the log is damaged; record it again");
       }
-      auto status = replayer.apply(*chunk, until_);
-      while (status && *status == Replayer::Status::interrupted && !interruption_.requested()) {
-        status = replayer.apply(*chunk, until_);
-      }
-      write_output();
+      if (chunk->number < replayer.next_chunk()) continue;  // before the checkpoint
+      auto status = apply(replayer, *chunk);
       if (!status) return fail_with(status.error(), "the log is damaged; record it again");
       if (output_.failure()) return output_failed();
       if (interruption_.requested()) {
@@ -152,6 +106,33 @@ class ReplayRun final : Kickable {
       }
     }
     return at_end(reader, machine, replayer);
+  }
+
+  using Status = std::expected<Replayer::Status, std::string>;
+
+  // On the way to where the user wants to begin, nothing is printed.
+  Status apply(Replayer& replayer, const Chunk& chunk) {
+    if (mute_ && *mute_ <= chunk.last) {
+      const Position to = until_ ? std::min(*mute_, *until_) : *mute_;
+      const Status status = apply_until(replayer, chunk, to);
+      output_.forget_pending();
+      if (!status || *status != Replayer::Status::stopped) return status;
+      mute_.reset();
+      if (until_ && *until_ <= to) return status;
+    }
+    const Status status = apply_until(replayer, chunk, until_);
+    if (mute_) output_.forget_pending();
+    write_output();
+    return status;
+  }
+
+  Status apply_until(Replayer& replayer, const Chunk& chunk, std::optional<Position> until) {
+    for (;;) {
+      const Status status = replayer.apply(chunk, until);
+      if (!status || *status != Replayer::Status::interrupted || interruption_.requested()) {
+        return status;
+      }
+    }
   }
 
   int at_end(const LogReader& reader, const Machine& machine, const Replayer& replayer) {
@@ -256,6 +237,7 @@ class ReplayRun final : Kickable {
   Interruption interruption_;
   ConsoleOutput output_;
   std::optional<Position> until_;
+  std::optional<Position> mute_;
   Replayer* replayer_ = nullptr;
   EngineChoice engine_;
   std::string end_ = "error";
@@ -267,6 +249,9 @@ void add_verb(CLI::App& app, Verb& chosen, bool verify) {
   CLI::App* verb = verify ? app.add_subcommand("verify", "compare a log's digests with a replay")
                           : app.add_subcommand("replay", "run a log again and print its console");
   verb->add_option("LOG", options->log, "a recorded log")->required();
+  verb->add_option("--from", options->from,
+                   "begin at a position, or at a checkpoint's file; saves the way there if there "
+                   "is a checkpoint");
   verb->add_option("--until", options->until, "stop at the position STEPS or STEPS:USER_STEPS");
   verb->add_option("--engine", options->engine, "what runs the guest")
       ->check(CLI::IsMember({"auto", "interp", "kvm"}))

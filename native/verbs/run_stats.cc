@@ -44,6 +44,14 @@ json json_of_counters(const UserEngine::Counters& counters) {
           {"table_resets", counters.table_resets}};
 }
 
+json json_of_checkpoints(const CheckpointTotals& totals) {
+  return {{"count", totals.count},
+          {"bytes", totals.bytes},
+          {"pages", totals.pages},
+          {"pause_ms", static_cast<double>(totals.pause_ns_max) / 1e6},
+          {"work_ms", static_cast<double>(totals.work_ns_max) / 1e6}};
+}
+
 }  // namespace
 
 std::string stats_end_name(EndReason reason) {
@@ -80,6 +88,7 @@ std::expected<void, std::string> write_stats(const std::filesystem::path& path,
       {"log_bytes", stats.log_bytes},
       {"events", events},
       {"frames", stats.frames},
+      {"checkpoints", stats.checkpoints ? json_of_checkpoints(*stats.checkpoints) : json()},
       {"console_bytes", stats.console_bytes},
       {"console_sha256", stats.console_sha256 ? json(hex_of(*stats.console_sha256)) : json()},
       {"digest", stats.digest ? json(hex(*stats.digest)) : json()},

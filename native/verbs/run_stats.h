@@ -11,6 +11,7 @@
 #include "replay/recorder.h"
 #include "replay/sha256.h"
 #include "replay/state_digest.h"
+#include "verbs/recording_checkpoints.h"
 
 namespace node_mesh {
 
@@ -27,6 +28,7 @@ struct RunStats {
   std::optional<std::uint64_t> digest;  // of the final state
   std::string end;                      // poweroff, reboot, timeout, signal, diverged, error
   std::optional<Divergence> diverged;
+  std::optional<CheckpointTotals> checkpoints;
   std::optional<UserEngine::Counters> user;  // what the engine did
 };
 

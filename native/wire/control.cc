@@ -74,6 +74,7 @@ class Fields {
     const auto found = map_.find(key);
     return found != map_.end() && found->is_null();
   }
+  bool has(const char* key) const { return map_.contains(key); }
   void drop(const char* key) { map_.erase(key); }
 
   void fail(const std::string& key, const std::string& why) {
@@ -110,6 +111,11 @@ std::expected<IncomingFrame, std::string> parse_start(Fields fields) {
     fields.fail("engine", "not interp, kvm or auto");
   }
   start.disks = fields.paths("disks", machine_disks_max);
+  if (fields.null("checkpoint")) {
+    fields.drop("checkpoint");
+  } else if (fields.has("checkpoint")) {
+    start.checkpoint = fields.text("checkpoint", path_bytes_max);
+  }
   return fields.done(std::move(start));
 }
 
@@ -141,6 +147,14 @@ std::expected<IncomingFrame, std::string> parse_committed(Fields fields) {
   return fields.done(committed);
 }
 
+std::expected<IncomingFrame, std::string> parse_checkpoint(Fields fields) {
+  CheckpointFrame checkpoint;
+  checkpoint.directory = fields.text("directory", path_bytes_max);
+  checkpoint.keep = fields.number("keep", checkpoints_kept_max);
+  if (checkpoint.keep == 0) fields.fail("keep", "not 1 to 1000");
+  return fields.done(std::move(checkpoint));
+}
+
 std::expected<IncomingFrame, std::string> parse_kind(const std::string& kind, Fields fields) {
   if (kind == "start") return parse_start(std::move(fields));
   if (kind == "go_live") return fields.done(GoLiveFrame());
@@ -148,6 +162,7 @@ std::expected<IncomingFrame, std::string> parse_kind(const std::string& kind, Fi
   if (kind == "frame") return parse_network(std::move(fields));
   if (kind == "control") return parse_action(std::move(fields));
   if (kind == "committed") return parse_committed(std::move(fields));
+  if (kind == "checkpoint") return parse_checkpoint(std::move(fields));
   if (kind == "stats") return fields.done(StatsFrame());
   if (kind == "shutdown") return fields.done(ShutdownFrame());
   return std::unexpected("no such kind");

@@ -34,6 +34,7 @@ Session::~Session() {
 int Session::run() {
   send_control("hello", {{"wire", wire_version}, {"log", log_version}, {"pid", ::getpid()}});
   while (!shutdown_ && !channel_.closed()) {
+    look_after_checkpoint();
     if (auto arrival = channel_.take()) {
       if (auto handled = handle(std::move(*arrival)); !handled) {
         send_control("error", {{"message", handled.error()}});
@@ -65,18 +66,29 @@ Session::Outcome Session::handle(Channel::Arrival arrival) {
 
 Session::Outcome Session::on(StartFrame& start) {
   if (state_ != State::fresh) return std::unexpected("Cannot start twice");
-  if (auto created = create_machine(start); !created) return created;
+  auto created = start.checkpoint ? restore_machine(start) : create_machine(start);
+  if (!created) return created;
   auto engine = give_engine(*machine_, start.engine);
   if (!engine) return std::unexpected(engine.error());
   engine_ = std::move(*engine);
   machine_->set_network_sink(this);
   initial_ns_per_step_ = start.config.initial_ns_per_step;
-  digest_.emplace(machine_->memory().page_count());
+  config_ = start.config;
+  if (!digest_) digest_.emplace(machine_->memory().page_count());
   replayer_.emplace(*machine_, *digest_, true);
+  if (restored_from_) {
+    replayer_->start(
+        {restored_from_->chunk, restored_from_->ns_per_step(), restored_from_->inputs});
+    // Without a chunk of its own to go by, time goes on from here.
+    last_chunk_host_ns_ = clock_.now_ns();
+  }
   replayer_->set_observer(this);
   channel_.set_kick([this] { replayer_->interrupt(); });
   state_ = State::following;
-  send_control("ready", {{"engine", engine_.name}, {"engine_why", engine_.why}});
+  send_control("ready", {{"engine", engine_.name},
+                         {"engine_why", engine_.why},
+                         {"chunk", replayer_->next_chunk()},
+                         {"console_bytes", machine_->console_bytes()}});
   return {};
 }
 
@@ -215,6 +227,7 @@ Session::Outcome Session::on(const CommittedFrame& committed) {
     if (chunk.output_host_ns != 0) output_delay_.add(arrival_host_ns_ - chunk.output_host_ns);
     uncommitted_.pop_front();
   }
+  look_after_checkpoint();
   return {};
 }
 

@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "checkpoint/checkpoint_writer.h"
 #include "kvm/engine_choice.h"
 #include "replay/recorder.h"
 #include "replay/replayer.h"
@@ -50,9 +51,13 @@ class Session final : ConsoleSink, NetworkSink, ChunkSink, Replayer::Observer {
   Outcome on(const StopFrame& frame);
   Outcome on(const PowerButtonFrame& frame);
   Outcome on(const CommittedFrame& frame);
+  Outcome on(const CheckpointFrame& frame);
   Outcome on(const StatsFrame& frame);
   Outcome on(const ShutdownFrame& frame);
   Outcome create_machine(const StartFrame& start);
+  Outcome restore_machine(const StartFrame& start);
+  std::expected<void, std::string> begin_checkpoint(const CheckpointFrame& frame);
+  void look_after_checkpoint();
   void run_live();
   void finish(EndReason reason);
 
@@ -91,6 +96,9 @@ class Session final : ConsoleSink, NetworkSink, ChunkSink, Replayer::Observer {
   EngineChoice engine_;
   std::optional<StateDigest> digest_;
   std::optional<Replayer> replayer_;
+  MachineConfig config_;
+  std::optional<Manifest> restored_from_;
+  std::filesystem::path restored_file_;
   std::optional<Recorder> recorder_;
   std::optional<Ticker> ticker_;  // after the recorder, which it kicks
   std::uint64_t last_chunk_host_ns_ = 0;
@@ -103,6 +111,8 @@ class Session final : ConsoleSink, NetworkSink, ChunkSink, Replayer::Observer {
   std::vector<AppliedInput> applied_;
   std::vector<Recorder::FrameResult> frame_results_;
   std::deque<Uncommitted> uncommitted_;
+  std::unique_ptr<CheckpointWriter> checkpoints_;
+  std::uint64_t checkpoint_chunk_ = 0;  // the one being written waits for all chunks before it
   std::uint64_t uncommitted_bytes_ = 0;
   OutputDelay output_delay_;
   std::uint64_t arrival_host_ns_ = 0;  // of the frame that is being handled

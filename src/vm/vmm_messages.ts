@@ -22,6 +22,9 @@ const schemas = {
     kind: Type.Literal("ready"),
     engine: text,
     engine_why: Type.Optional(text),
+    /** The first chunk that is wanted, and the console bytes before it; 0 without a checkpoint. */
+    chunk: Type.Optional(count),
+    console_bytes: Type.Optional(count),
   }),
   live: Type.Object({ kind: Type.Literal("live"), steps: bigCount, chunk: count }),
   progress: Type.Object({
@@ -41,6 +44,19 @@ const schemas = {
     seq: count,
     accepted: Type.Boolean(),
   }),
+  /** All chunks before `chunk` are committed, and `DIRECTORY/MANIFEST.checkpoint` is there. */
+  checkpointed: Type.Object({
+    kind: Type.Literal("checkpointed"),
+    manifest: Type.String({ pattern: "^[0-9a-f]{64}$" }),
+    chunk: count,
+    steps: bigCount,
+    user_steps: bigCount,
+    bytes: count,
+    pages: count,
+    pause_ms: Type.Number({ minimum: 0 }),
+    work_ms: Type.Number({ minimum: 0 }),
+  }),
+  checkpoint_failed: Type.Object({ kind: Type.Literal("checkpoint_failed"), message: text }),
   stats: Type.Object({ kind: Type.Literal("stats") }),
   ended: Type.Object({
     kind: Type.Literal("ended"),
@@ -78,4 +94,6 @@ export interface VmmStart {
   readonly kernel: string;
   readonly initrd: string | null;
   readonly engine: "interp" | "kvm" | "auto";
+  /** A checkpoint's file to begin at, instead of at power on. */
+  readonly checkpoint?: string | null;
 }

@@ -25,8 +25,8 @@ namespace fs = std::filesystem;
 class Directory {
  public:
   Directory() {
-    char name[] = "/tmp/nm_checkpoint_XXXXXX";
-    REQUIRE(::mkdtemp(name) != nullptr);
+    std::string name = (fs::temp_directory_path() / "nm_checkpoint_XXXXXX").string();
+    REQUIRE(::mkdtemp(name.data()) != nullptr);
     path = name;
   }
   ~Directory() { fs::remove_all(path); }

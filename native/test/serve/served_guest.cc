@@ -59,7 +59,7 @@ void ServedGuest::send_chunk(const Bytes& chunk) {
   send_raw(encode_frame(FrameType::chunk, chunk));
 }
 
-void ServedGuest::start(const std::string& guest) {
+json ServedGuest::start(const std::string& guest, const std::string& checkpoint) {
   const std::string kernel = std::string(NM_GUESTS_DIR) + "/" + guest + ".elf";
   const auto bytes = read_file(kernel, 1 << 20);
   REQUIRE(bytes);
@@ -67,9 +67,13 @@ void ServedGuest::start(const std::string& guest) {
   config.memory_bytes = 64ull << 20;
   config.kernel_sha256 = sha256_of(*bytes);
   REQUIRE(await("hello"));
-  send("start",
-       {{"config", map_of(config)}, {"kernel", kernel}, {"initrd", nullptr}, {"engine", "auto"}});
-  REQUIRE(await("ready"));
+  json fields = {
+      {"config", map_of(config)}, {"kernel", kernel}, {"initrd", nullptr}, {"engine", "auto"}};
+  if (!checkpoint.empty()) fields["checkpoint"] = checkpoint;
+  send("start", std::move(fields));
+  auto ready = await("ready");
+  REQUIRE_MESSAGE(ready, last_error);
+  return *ready;
 }
 
 void ServedGuest::type(std::uint64_t seq, std::string_view text) {

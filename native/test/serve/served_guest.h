@@ -22,7 +22,8 @@ class ServedGuest {
   void send(const std::string& kind, nlohmann::json fields = nlohmann::json::object());
   void send_chunk(const Bytes& chunk);
   void send_raw(std::span<const std::byte> bytes);
-  void start(const std::string& guest);
+  // The frame that says that it is ready. With a checkpoint it begins there.
+  nlohmann::json start(const std::string& guest, const std::string& checkpoint = "");
   void type(std::uint64_t seq, std::string_view text);
 
   // Reads until a control frame of this kind comes; what came before it is noted below. Nothing
