@@ -76,7 +76,7 @@ async function buildDashboard(): Promise<Metafile> {
   return metafile;
 }
 
-/** The licence texts of this project, of Node, and of all that the bundle and the monitor contain. */
+/** The licence texts of this project, Node, and all that the bundle and the monitor contain. */
 function licenses(metafiles: readonly Metafile[]): string {
   const packages = new Set<string>();
   for (const metafile of metafiles) {

@@ -1,6 +1,6 @@
 /**
- * Completion of verbs and options for bash, zsh and fish, made from the command tree: a verb that is
- * added is completed without anybody thinking of it.
+ * Completion of verbs and options for bash, zsh and fish, made from the command tree: a verb that
+ * is added is completed without anybody thinking of it.
  */
 import { allOf, type CommandFacts } from "./command_tree.ts";
 
