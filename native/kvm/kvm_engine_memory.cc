@@ -79,13 +79,20 @@ CodePageBytes KvmEngine::code_of(std::uint64_t gfn) const {
                        page_bytes);
 }
 
-// What lies in front helps to tell code from the inside of instructions. What lies behind would
-// make the verdict depend on another page.
+// What lies in front helps to tell code from the inside of instructions; what lies behind completes
+// the one that the page's end cuts off. The verdict is not taken back when another page takes the
+// place behind: that is the limit of page_scan.h, for programs that change half an instruction.
 CodeNeighbours KvmEngine::neighbours_of(std::uint64_t va) const {
   const u64 page = va & ~page_mask;
-  const auto before = mmu_->look_up_user(page - bytes_before_max);
-  if (!before) return {};
-  return {{reinterpret_cast<const std::uint8_t*>(memory_.base()) + *before, bytes_before_max}, {}};
+  const auto* memory = reinterpret_cast<const std::uint8_t*>(memory_.base());
+  CodeNeighbours around;
+  if (const auto before = mmu_->look_up_user(page - bytes_before_max)) {
+    around.before = {memory + *before, bytes_before_max};
+  }
+  if (const auto after = mmu_->look_up_user(page + page_bytes)) {
+    around.after = {memory + *after, bytes_after_max};
+  }
+  return around;
 }
 
 // A page that was code is written again.
