@@ -236,7 +236,7 @@ FrozenLayer LayeredDisk::freeze() {
     frozen.places_.push_back(place);
   };
   std::ranges::sort(touched_);
-  touched_.erase(std::ranges::unique(touched_).begin(), touched_.end());
+  touched_.erase(std::unique(touched_.begin(), touched_.end()), touched_.end());
   if (merge_next_ || (layer_names_.size() + 1 > layers_max && !touched_.empty())) {
     frozen.merges_ = true;
     index_.for_each(take);

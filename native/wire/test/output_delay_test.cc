@@ -5,9 +5,7 @@
 namespace node_mesh {
 namespace {
 
-TEST_CASE("without a sample there is nothing to say") {
-  CHECK(OutputDelay().summary().count == 0);
-}
+TEST_CASE("without a sample there is nothing to say") { CHECK(OutputDelay().summary().count == 0); }
 
 TEST_CASE("the median and the worst of the newest samples") {
   OutputDelay delay;
