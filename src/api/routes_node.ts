@@ -1,4 +1,5 @@
 /** What the API says about this node and the mesh it is in. */
+import { existsSync } from "node:fs";
 import { Type } from "@sinclair/typebox";
 import type { FastifyInstance } from "fastify";
 import { domainsOf } from "../daemon/candidates.ts";
@@ -76,7 +77,7 @@ function statusOf(daemon: DaemonParts, facts: NodeFacts): Status {
       return { name: vm.spec.name, role, state, leader: isLeader, term, chunks: chunkCount };
     }),
     memory_free_bytes: host.memoryFreeBytes(),
-    memory_used_bytes: process.memoryUsage().rss,
+    memory_used_bytes: memoryUsedBytes(),
     counters: mesh.counters.snapshot(),
   };
 }
@@ -115,4 +116,10 @@ function nodesOf(daemon: DaemonParts): NodeView[] {
     rtt_ms: peers.get(node.id)?.rttMs ?? null,
     domain: domains.get(node.id) ?? null,
   }));
+}
+
+/** Of this process; where there is no /proc, the most that it ever used. */
+function memoryUsedBytes(): number {
+  if (existsSync("/proc/self/stat")) return process.memoryUsage.rss();
+  return process.resourceUsage().maxRSS * 1024;
 }

@@ -2,8 +2,7 @@
  * One node: composes the mesh, the VMs held here and the local API, and ends them in order. Must
  * never block its thread: heartbeats of all groups live on it.
  */
-import { readFileSync } from "node:fs";
-import { cpus, totalmem } from "node:os";
+import { cpus, loadavg, totalmem } from "node:os";
 import { join } from "node:path";
 import { type JoinTarget, type Mesh, openMesh } from "../../mesh/mod.ts";
 import { type ApiOptions, type ApiServer, startApi } from "../api/server.ts";
@@ -180,7 +179,7 @@ function announce(mesh: Mesh, host: VmHost, domain: string | undefined): void {
 }
 
 function loadPercent(): number {
-  const load = Number.parseFloat(readFileSync("/proc/loadavg", "latin1"));
+  const [load = 0] = loadavg();
   return Math.round((100 * load) / Math.max(1, cpus().length));
 }
 

@@ -3,8 +3,8 @@
  * mesh says so. Owns the supervisors and their groups. Whether a VM may come here is decided in
  * one place, `admit`.
  */
-import { readFileSync } from "node:fs";
-import { totalmem } from "node:os";
+import { existsSync, readFileSync } from "node:fs";
+import { freemem, totalmem } from "node:os";
 import type { Group, Mesh, NodeId } from "../../mesh/mod.ts";
 import { oneLine } from "../user_error.ts";
 import type { CopyStatus } from "../vm/vm_entries.ts";
@@ -335,8 +335,9 @@ export class VmHost {
   }
 }
 
-/** What Linux thinks can be used without swapping. */
+/** What Linux thinks can be used without swapping; where there is no /proc, what is free. */
 function memoryAvailableBytes(): number {
+  if (!existsSync("/proc/meminfo")) return freemem();
   const match = /^MemAvailable:\s+(\d+) kB$/m.exec(readFileSync("/proc/meminfo", "utf8"));
   return match?.[1] === undefined ? 0 : Number(match[1]) * 1024;
 }

@@ -5,6 +5,7 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import { existsSync } from "node:fs";
 import type { Socket } from "node:net";
 import {
   decodeNetwork,
@@ -62,8 +63,10 @@ export class VmmProcess implements Vmm {
 
   constructor(binary: string, handlers: VmmHandlers) {
     this.#handlers = handlers;
+    // It uses neither of the first two; without /dev there is nothing else to give it.
+    const unused = existsSync("/dev/null") ? "ignore" : "pipe";
     this.#child = spawn(binary, ["serve"], {
-      stdio: ["ignore", "ignore", "pipe", "pipe"],
+      stdio: [unused, unused, "pipe", "pipe"],
       env: {},
     });
     this.#socket = this.#child.stdio[3] as Socket;

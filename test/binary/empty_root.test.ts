@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { paths } from "../../src/build/paths.ts";
+import { until } from "../../src/demo/cluster.ts";
 import { EmptyRoot, linkedLibraries } from "./_empty_root.ts";
 
 const refusal = EmptyRoot.refusal();
@@ -33,6 +34,23 @@ test("doctor runs", options, async () => {
   const result = await root.run(["doctor", "--json"]);
   assert.equal(result.stderr.includes("    at "), false, result.stderr);
   assert.equal(typeof JSON.parse(result.stdout.toString()), "object");
+});
+
+test("a node is up in it and runs a VM", options, async () => {
+  const node = root.run(["up", "--data", "/data", "--listen", "127.0.0.1:0"]);
+  const ask = (...words: string[]) => root.run([...words, "--data", "/data"]);
+  try {
+    await until("the node to answer", 60_000, async () => (await ask("status")).status === 0);
+    const created = await ask("vm", "run", "alone", "--copies", "1", "--witnesses", "0");
+    assert.equal(created.status, 0, created.stderr);
+    await until("the guest to count", 60_000, async () => {
+      return (await ask("vm", "logs", "alone")).stdout.includes("tick 2");
+    });
+  } finally {
+    await ask("down");
+  }
+  const { status, stderr } = await node;
+  assert.equal(status, 0, stderr);
 });
 
 test("it records and replays its own guest", options, async () => {
