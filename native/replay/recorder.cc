@@ -37,6 +37,8 @@ void Recorder::start(Start start) {
   flushed_console_bytes_ = machine_.console_bytes();
   flushed_frames_ = machine_.frames_sent();
   encoder_.begin(chunk_number_, chunk_first_);
+  // Any other event says that the stop's last part never came: it took no effect.
+  if (start.inside_preemption) set_clock();
 }
 
 void Recorder::kick() {

@@ -53,10 +53,11 @@ class Recorder {
            ChunkSink* sink);
 
   struct Start {
-    std::uint64_t chunk = 0;        // the number of the first chunk
-    std::uint64_t host_ns = 0;      // the host time at which the guest's time was guest_ns()
-    std::uint64_t ns_per_step = 0;  // in force
-    InputSources inputs;            // what the log before it has applied
+    std::uint64_t chunk = 0;         // the number of the first chunk
+    std::uint64_t host_ns = 0;       // the host time at which the guest's time was guest_ns()
+    std::uint64_t ns_per_step = 0;   // in force
+    InputSources inputs;             // what the log before it has applied
+    bool inside_preemption = false;  // the log before it ends between the parts of a forced stop
   };
   void start(Start start);
 

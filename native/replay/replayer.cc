@@ -105,9 +105,8 @@ Replayer::Status Replayer::apply(const Event& event) {
   ++totals_.events[event_kind_name(event.kind())];
   ++totals_.event_count;
   if (observer_ != nullptr) observer_->replayed(event);
-  if (inside_preemption() && event.kind() != EventKind::preempt) {
-    return diverge("something else comes between the parts of a forced stop");
-  }
+  // Its primary died in front of the last part, and the next one went on as if there had been none.
+  if (event.kind() != EventKind::preempt) preempted_pages_.clear();
   if (const auto* clock = std::get_if<ClockEvent>(&event.body)) {
     if (clock->ns < machine_.guest_ns()) {
       return diverge(format_text("the guest's time is %llu ns, the clock was set to %llu ns",

@@ -164,7 +164,8 @@ Session::Outcome Session::on(const GoLiveFrame&) {
   const std::uint64_t rate = replayer_->ns_per_step();
   recorder_->start({replayer_->next_chunk(),
                     replayer_->next_chunk() == 0 ? now_ns : last_chunk_host_ns_,
-                    rate == 0 ? initial_ns_per_step_ : rate, replayer_->inputs()});
+                    rate == 0 ? initial_ns_per_step_ : rate, replayer_->inputs(),
+                    replayer_->inside_preemption()});
   ticker_.emplace([this] { recorder_->tick(); });
   channel_.set_kick([this] { recorder_->kick(); });
   state_ = State::live;

@@ -34,6 +34,10 @@ std::expected<void, std::string> Session::begin_checkpoint(const CheckpointFrame
     return std::unexpected("Cannot checkpoint into \"" + frame.directory.string() +
                            "\": the copy has ended");
   }
+  if (!recorder_ && replayer_->inside_preemption()) {
+    return std::unexpected("Cannot checkpoint into \"" + frame.directory.string() +
+                           "\": a forced stop is replayed in part only; try again");
+  }
   const bool usable = checkpoints_ && checkpoints_->directory() == frame.directory &&
                       checkpoints_->keep() == frame.keep;
   if (!usable && checkpoints_ && checkpoints_->busy()) {

@@ -92,14 +92,8 @@ TEST_CASE("a forced stop is applied: registers, memory, one step on") {
   }
 }
 
-TEST_CASE("a machine that was stopped by force goes on, records, and all of it replays") {
-  const Scene scene = make_scene("user_memory", 10, 20'000);
-  auto chunks = scene.chunks;
-  chunks.push_back(encode_chunk(
-      stop_chunk(scene, {{scene.stop, PreemptEvent{scene.forced.state, scene.forced.pages}}})));
-  Replay copy("user_memory");
-  REQUIRE(copy.apply_all(chunks) == Replayer::Status::done);
-
+// The copy goes live where it is; what it records is added to the chunks.
+void record_to_the_end(Replay& copy, std::vector<Bytes>& chunks) {
   struct Sink final : ChunkSink {
     void chunk(std::uint64_t, Bytes bytes) override { chunks->push_back(std::move(bytes)); }
     std::vector<Bytes>* chunks = nullptr;
@@ -107,7 +101,11 @@ TEST_CASE("a machine that was stopped by force goes on, records, and all of it r
   sink.chunks = &chunks;
   RandomClock clock(3);
   Recorder recorder(copy.guest.machine(), copy.digest, clock, {}, &sink);
-  recorder.start({copy.replayer.next_chunk(), clock.now_ns(), copy.replayer.ns_per_step(), {}});
+  recorder.start({copy.replayer.next_chunk(),
+                  clock.now_ns(),
+                  copy.replayer.ns_per_step(),
+                  {},
+                  copy.replayer.inside_preemption()});
   clock.set_recorder(&recorder);
   Ticker ticker([&] { recorder.tick(); });
   ticker.arm();
@@ -116,7 +114,35 @@ TEST_CASE("a machine that was stopped by force goes on, records, and all of it r
   ticker.disarm();
   recorder.finish(EndReason::poweroff);
   clock.set_recorder(nullptr);
+}
 
+TEST_CASE("a machine that was stopped by force goes on, records, and all of it replays") {
+  const Scene scene = make_scene("user_memory", 10, 20'000);
+  auto chunks = scene.chunks;
+  chunks.push_back(encode_chunk(
+      stop_chunk(scene, {{scene.stop, PreemptEvent{scene.forced.state, scene.forced.pages}}})));
+  Replay copy("user_memory");
+  REQUIRE(copy.apply_all(chunks) == Replayer::Status::done);
+
+  record_to_the_end(copy, chunks);
+
+  Replay whole("user_memory");
+  CHECK(whole.apply_all(chunks) == Replayer::Status::ended);
+  CHECK_MESSAGE(whole.replayer.divergence().what.empty(), whole.replayer.divergence().what);
+  CHECK(whole.guest.console() == copy.guest.console());
+}
+
+TEST_CASE("a primary that died between the parts of a forced stop leaves none behind") {
+  const Scene scene = make_scene("user_memory", 7, 30'000);
+  REQUIRE(!scene.forced.pages.empty());
+  const std::vector<Preemption::Page> first{scene.forced.pages[0]};
+  auto chunks = scene.chunks;
+  const Event part{scene.stop, PreemptEvent{std::nullopt, first}};
+  chunks.push_back(encode_chunk({1, scene.stop, scene.stop, 0, 0, {part}}));
+  Replay copy("user_memory");
+  REQUIRE(copy.apply_all(chunks) == Replayer::Status::done);
+  REQUIRE(copy.replayer.inside_preemption());
+  record_to_the_end(copy, chunks);
   Replay whole("user_memory");
   CHECK(whole.apply_all(chunks) == Replayer::Status::ended);
   CHECK_MESSAGE(whole.replayer.divergence().what.empty(), whole.replayer.divergence().what);
