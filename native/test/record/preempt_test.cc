@@ -196,10 +196,6 @@ TEST_CASE("forced stops that cannot be are found out") {
     far.pages.push_back({(32ull << 20) / page_bytes, {}});
     CHECK(diverges({{scene.stop, far}}, scene.stop));
   }
-  SUBCASE("something in between") {
-    const Event part{scene.stop, PreemptEvent{std::nullopt, scene.forced.pages}};
-    CHECK(diverges({part, {scene.stop, ClockEvent{1ull << 40, 0}}}, scene.stop));
-  }
   SUBCASE("parts out of order") {
     const Event part{scene.stop, PreemptEvent{std::nullopt, {scene.forced.pages[1]}}};
     CHECK(diverges({part, part}, scene.stop));
