@@ -81,6 +81,12 @@ clusterTest(
       (typeof c.nodes)[0],
       (typeof c.nodes)[0],
     ];
+    // Names are announced some moments after the start.
+    for (const node of [alpha!, beta!]) {
+      await until("gamma's name", 10_000, async () =>
+        (await node.client.nodes()).some((one) => one.name === "gamma"),
+      );
+    }
     const removed = await run("node", "remove", "gamma", "--data", alpha!.dataDir);
     assert.equal(removed.status, 0, removed.err);
     for (const node of [alpha!, beta!]) {
