@@ -4,10 +4,10 @@
  */
 
 import type { Member, MemberRole, Message, NodeId, RaftCore } from "../../mesh/raft/mod.ts";
+import { Prng } from "../../src/prng.ts";
 import { CANARY_CONDITIONS, type Canary } from "./canaries.ts";
 import { Checkers, Violation } from "./checkers.ts";
 import { EventQueue } from "./event_queue.ts";
-import { Prng } from "./prng.ts";
 import { drawScenario, type Scenario } from "./scenario.ts";
 import { SimDisk } from "./sim_disk.ts";
 import { SimNetwork } from "./sim_network.ts";

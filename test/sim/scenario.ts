@@ -4,7 +4,7 @@
  */
 
 import type { Member, MemberRole } from "../../mesh/raft/mod.ts";
-import type { Prng } from "./prng.ts";
+import type { Prng } from "../../src/prng.ts";
 import { type NetworkFaults, NO_NETWORK_FAULTS } from "./sim_network.ts";
 
 export interface Scenario {

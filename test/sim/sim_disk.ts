@@ -5,8 +5,8 @@
  */
 
 import type { Entry, HardState, LogReader, Member, VoteFloor } from "../../mesh/raft/mod.ts";
+import type { Prng } from "../../src/prng.ts";
 import type { EventQueue } from "./event_queue.ts";
-import type { Prng } from "./prng.ts";
 
 export interface DiskWrite {
   readonly number: number;

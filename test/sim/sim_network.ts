@@ -4,8 +4,8 @@
  */
 
 import type { Message, NodeId } from "../../mesh/raft/mod.ts";
+import type { Prng } from "../../src/prng.ts";
 import type { EventQueue } from "./event_queue.ts";
-import type { Prng } from "./prng.ts";
 import type { Trace } from "./trace.ts";
 
 export interface NetworkFaults {

@@ -14,11 +14,11 @@ import {
   type RaftLimits,
   type Ready,
 } from "../../mesh/raft/mod.ts";
+import type { Prng } from "../../src/prng.ts";
 import { type Canary, rulesWith } from "./canaries.ts";
 import type { CheckedNode, Checkers } from "./checkers.ts";
 import { Violation } from "./checkers.ts";
 import type { EventQueue } from "./event_queue.ts";
-import type { Prng } from "./prng.ts";
 import type { Checkpoint, SimDisk } from "./sim_disk.ts";
 import type { SimNetwork } from "./sim_network.ts";
 import type { Trace } from "./trace.ts";
