@@ -3,6 +3,7 @@
  * Keeps a bounded number of them in memory; a reader that was away for longer is told so by an
  * event of kind `reset`. Knows nothing of where events come from.
  */
+import { Waiters } from "../waiters.ts";
 import type { EventDraft, MeshEvent } from "./mesh_event.ts";
 
 /** Kept for readers that come back. */
@@ -15,7 +16,7 @@ export class EventLog {
   readonly #max: number;
   #events: MeshEvent[] = [];
   #lastNumber = 0;
-  #waiting = new Set<() => void>();
+  readonly #waiters = new Waiters();
 
   constructor(options: { readonly now: () => number; readonly max?: number }) {
     this.#now = options.now;
@@ -27,7 +28,7 @@ export class EventLog {
     this.#lastNumber += 1;
     this.#events.push(this.#event(draft, this.#lastNumber));
     if (this.#events.length > this.#max) this.#events.shift();
-    for (const wake of [...this.#waiting]) wake();
+    this.#waiters.wake();
   }
 
   /** All that is kept, or what came after the event of that id. */
@@ -52,7 +53,7 @@ export class EventLog {
     while (!options.signal.aborted) {
       const events = this.after(last);
       const newest = events.at(-1);
-      if (newest === undefined) await this.#changed(options.signal);
+      if (newest === undefined) await this.#waiters.wait(options.signal);
       else {
         last = newest.id;
         yield events;
@@ -87,18 +88,5 @@ export class EventLog {
       ms: null,
       ...draft,
     };
-  }
-
-  #changed(signal: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      const done = (): void => {
-        this.#waiting.delete(done);
-        signal.removeEventListener("abort", done);
-        resolve();
-      };
-      this.#waiting.add(done);
-      if (signal.aborted) done();
-      else signal.addEventListener("abort", done, { once: true });
-    });
   }
 }

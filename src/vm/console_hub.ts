@@ -4,6 +4,7 @@
  * part in memory (a restarted copy makes the rest again from the log). Must never be given a byte
  * that is not committed.
  */
+import { Waiters } from "../waiters.ts";
 
 /** What is kept for readers that come later; older output is gone from this copy. */
 export const consoleBytesMax = 4 * 1024 * 1024;
@@ -27,7 +28,7 @@ export class ConsoleHub {
   #end = 0;
   #closed = false;
   #mismatches = 0;
-  #waiting = new Set<() => void>();
+  readonly #waiters = new Waiters();
   readonly #bytesMax: number;
 
   constructor(options: { readonly bytesMax?: number } = {}) {
@@ -61,14 +62,14 @@ export class ConsoleHub {
     this.#pieces.push(fresh);
     this.#end += fresh.length;
     this.#trim();
-    this.#wake();
+    this.#waiters.wake();
   }
 
   /** No more output will come: the VM ended. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#wake();
+    this.#waiters.wake();
   }
 
   /** What is there from `offset` on, without waiting. */
@@ -96,25 +97,9 @@ export class ConsoleHub {
     options: { readonly signal: AbortSignal },
   ): Promise<ConsoleSlice> {
     while (this.#end <= offset && !this.#closed && !options.signal.aborted) {
-      await this.#changed(options.signal);
+      await this.#waiters.wait(options.signal);
     }
     return this.read(offset);
-  }
-
-  #changed(signal: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      const done = (): void => {
-        this.#waiting.delete(done);
-        signal.removeEventListener("abort", done);
-        resolve();
-      };
-      this.#waiting.add(done);
-      signal.addEventListener("abort", done, { once: true });
-    });
-  }
-
-  #wake(): void {
-    for (const wake of [...this.#waiting]) wake();
   }
 
   #compare(offset: number, bytes: Buffer): void {

@@ -4,6 +4,7 @@
  * the newest in a bounded ring: frames may be lost, as on any network. Must never be given a frame
  * that is not committed.
  */
+import { Waiters } from "../waiters.ts";
 
 /** What is kept for readers that are slow or come later. */
 export const frameHubLimits = { bytesMax: 8 * 1024 * 1024, framesMax: 8192 } as const;
@@ -26,7 +27,7 @@ export class FrameHub {
   #end = 0;
   #bytes = 0;
   #closed = false;
-  #waiting = new Set<() => void>();
+  readonly #waiters = new Waiters();
   readonly #limits: { readonly bytesMax: number; readonly framesMax: number };
 
   constructor(limits: { readonly bytesMax: number; readonly framesMax: number } = frameHubLimits) {
@@ -63,14 +64,14 @@ export class FrameHub {
       excess += 1;
     }
     if (excess > 0) this.#frames.splice(0, excess);
-    this.#wake();
+    this.#waiters.wake();
   }
 
   /** No more frames will come: the VM ended. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#wake();
+    this.#waiters.wake();
   }
 
   /** What is there from `number` on, without waiting. */
@@ -87,24 +88,8 @@ export class FrameHub {
     options: { readonly signal: AbortSignal },
   ): Promise<FrameSlice> {
     while (this.#end <= number && !this.#closed && !options.signal.aborted) {
-      await this.#changed(options.signal);
+      await this.#waiters.wait(options.signal);
     }
     return this.read(number);
-  }
-
-  #changed(signal: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      const done = (): void => {
-        this.#waiting.delete(done);
-        signal.removeEventListener("abort", done);
-        resolve();
-      };
-      this.#waiting.add(done);
-      signal.addEventListener("abort", done, { once: true });
-    });
-  }
-
-  #wake(): void {
-    for (const wake of [...this.#waiting]) wake();
   }
 }
