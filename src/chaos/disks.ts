@@ -65,11 +65,15 @@ export class Disks {
     command(["mount", "-o", "remount,abort", directory]);
   }
 
-  /** Puts a broken disk in order again; nobody may use it meanwhile. */
+  /** Throws while somebody uses it. */
+  takeOut(directory: string): void {
+    command(["umount", directory]);
+  }
+
+  /** Puts a broken disk that was taken out in order, and in again. */
   mend(directory: string): void {
     const image = this.#images.get(directory);
     if (image === undefined) throw new RangeError(`${directory} is no disk of its own`);
-    command(["umount", directory]);
     // Status 1 says that it found something and mended it.
     quietly(["e2fsck", "-p", image]);
     this.#mount(directory);

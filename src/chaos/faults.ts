@@ -2,7 +2,7 @@
  * What is done to the nodes of a scenario and to the machine under each: their processes, network,
  * disks and clocks. Remembers every fault, so that all can be lifted.
  */
-import type { Cluster, NodeProcess } from "../demo/cluster.ts";
+import { type Cluster, type NodeProcess, until } from "../demo/cluster.ts";
 import { Clocks } from "./clocks.ts";
 import { Disks } from "./disks.ts";
 import { Network } from "./network.ts";
@@ -11,6 +11,7 @@ import { Network } from "./network.ts";
 export type Need = "network" | "disks" | "clocks";
 
 const port = 4001;
+const unmountMs = 10_000;
 
 /** Why this machine cannot have one of them; null when it can have all. */
 export function missingHere(needs: ReadonlySet<Need>): string | null {
@@ -155,15 +156,21 @@ export class Faults {
     this.#tell("takes no write any more: the disk of", nodes);
   }
 
-  /** The machine is off while its disk is put in order, and comes back. */
+  /** A machine with a broken disk is off while that is put in order, and comes back. */
   async mendDisk(nodes: readonly NodeProcess[]): Promise<void> {
-    for (const node of nodes) {
+    const broken = nodes.filter((node) => this.#broken.has(node));
+    for (const node of broken) {
       await node.kill();
+      // Its monitors end a moment after it.
+      await until(`the disk of ${node.name} to be free`, unmountMs, async () => {
+        this.#hostDisks.takeOut(node.dataDir);
+        return true;
+      });
       this.#hostDisks.mend(node.dataDir);
       this.#broken.delete(node);
       await node.start();
     }
-    this.#tell("mended: the disk of", nodes);
+    this.#tell("mended: the disk of", broken);
   }
 
   turnClock(nodes: readonly NodeProcess[], byMs: number): void {
