@@ -1,7 +1,7 @@
 /** Asks for what a new VM needs, and shows how its making goes. */
 import { useRef, useState } from "preact/hooks";
 import { api } from "./api.ts";
-import { Dialog } from "./dialog.tsx";
+import { Dialog, DialogEnd } from "./dialog.tsx";
 import { type MeshState, store } from "./store.ts";
 
 const mebibyte = 2 ** 20;
@@ -35,22 +35,10 @@ export function CreateDialog({ mesh, onClose }: { mesh: MeshState; onClose: () =
     <Dialog title="New VM" onClose={onClose}>
       <form onSubmit={submit}>
         <Fields connected={connected} />
-        <p class="progress" role="status">
-          {progress}
-        </p>
-        {trouble !== "" && (
-          <p class="trouble" role="alert">
-            {trouble}
-          </p>
-        )}
-        <div class="buttons">
-          <button type="button" onClick={onClose}>
-            {busy ? "Close" : "Cancel"}
-          </button>
-          <button type="submit" class="primary" disabled={busy}>
-            {busy ? "Starting…" : "Start"}
-          </button>
-        </div>
+        <DialogEnd
+          {...{ progress, trouble, busy, onClose }}
+          words={{ ask: "Start", doing: "Starting…" }}
+        />
       </form>
     </Dialog>
   );

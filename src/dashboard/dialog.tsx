@@ -18,3 +18,36 @@ export function Dialog(props: { title: string; onClose: () => void; children: Co
     </dialog>
   );
 }
+
+/** How a dialog's work goes, and its two buttons, at the end of its form. */
+export function DialogEnd(props: {
+  progress: string;
+  trouble: string;
+  busy: boolean;
+  onClose: () => void;
+  /** What the button says, before and while it is done. */
+  words: { readonly ask: string; readonly doing: string };
+  disabled?: boolean;
+}) {
+  const { progress, trouble, busy, onClose, words } = props;
+  return (
+    <>
+      <p class="progress" role="status">
+        {progress}
+      </p>
+      {trouble !== "" && (
+        <p class="trouble" role="alert">
+          {trouble}
+        </p>
+      )}
+      <div class="buttons">
+        <button type="button" onClick={onClose}>
+          {busy ? "Close" : "Cancel"}
+        </button>
+        <button type="submit" class="primary" disabled={busy || props.disabled === true}>
+          {busy ? words.doing : words.ask}
+        </button>
+      </div>
+    </>
+  );
+}

@@ -1,7 +1,7 @@
 /** Asks where a VM should run, and shows how it gets there. */
 import { useState } from "preact/hooks";
 import { api, type VmView } from "./api.ts";
-import { Dialog } from "./dialog.tsx";
+import { Dialog, DialogEnd } from "./dialog.tsx";
 import { size } from "./format.ts";
 import { type MeshState, store } from "./store.ts";
 
@@ -41,22 +41,11 @@ export function MoveDialog(props: { vm: VmView; mesh: MeshState; onClose: () => 
           ))}
           {nodes.length === 0 && <p class="empty">No other node is connected.</p>}
         </fieldset>
-        <p class="progress" role="status">
-          {progress}
-        </p>
-        {trouble !== "" && (
-          <p class="trouble" role="alert">
-            {trouble}
-          </p>
-        )}
-        <div class="buttons">
-          <button type="button" onClick={onClose}>
-            {busy ? "Close" : "Cancel"}
-          </button>
-          <button type="submit" class="primary" disabled={busy || nodes.length === 0}>
-            {busy ? "Moving…" : "Move"}
-          </button>
-        </div>
+        <DialogEnd
+          {...{ progress, trouble, busy, onClose }}
+          words={{ ask: "Move", doing: "Moving…" }}
+          disabled={nodes.length === 0}
+        />
       </form>
     </Dialog>
   );
