@@ -1,41 +1,10 @@
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import { mkdirSync, readdirSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import type { Cluster, NodeProcess } from "../../src/demo/cluster.ts";
-import { clusterTest, program, runTicker, tickerGuest } from "./cluster.ts";
-
-interface Ended {
-  readonly status: number | null;
-  readonly out: string;
-  readonly err: string;
-}
-
-/** Runs a verb of the program to its end. */
-function run(
-  words: readonly string[],
-  options: { readonly timeoutMs?: number } = {},
-): Promise<Ended> {
-  const { file, args } = program();
-  return new Promise((resolve, reject) => {
-    const child = spawn(file, [...args, ...words], { stdio: ["ignore", "pipe", "pipe"] });
-    const late = setTimeout(() => child.kill("SIGKILL"), options.timeoutMs ?? 60_000);
-    let out = "";
-    let err = "";
-    child.stdout.on("data", (piece: Buffer) => {
-      out += piece.toString();
-    });
-    child.stderr.on("data", (piece: Buffer) => {
-      err += piece.toString();
-    });
-    child.once("error", reject);
-    child.once("close", (status) => {
-      clearTimeout(late);
-      resolve({ status, out, err });
-    });
-  });
-}
+import { clusterTest, runTicker, tickerGuest } from "./cluster.ts";
+import { type Ended, runVerb as run } from "./run_verb.ts";
 
 /** One line that says what could not be done, and the right exit status. */
 function assertRefused(ended: Ended, why: RegExp, status = 1): void {

@@ -1,35 +1,13 @@
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { until } from "../../src/demo/cluster.ts";
-import { clusterTest, program, runTicker, tickerGuest } from "./cluster.ts";
+import { clusterTest, runTicker, tickerGuest } from "./cluster.ts";
+import { type Ended, runVerb } from "./run_verb.ts";
 
-interface Ended {
-  readonly status: number | null;
-  readonly out: string;
-  readonly err: string;
-}
-
-/** Runs a verb of the program to its end. */
-function run(...words: string[]): Promise<Ended> {
-  const { file, args } = program();
-  return new Promise((resolve, reject) => {
-    const child = spawn(file, [...args, ...words], { stdio: ["ignore", "pipe", "pipe"] });
-    const late = setTimeout(() => child.kill("SIGKILL"), 60_000);
-    let out = "";
-    let err = "";
-    child.stdout.on("data", (piece: Buffer) => {
-      out += piece.toString();
-    });
-    child.stderr.on("data", (piece: Buffer) => {
-      err += piece.toString();
-    });
-    child.once("error", reject);
-    child.once("close", (status) => {
-      clearTimeout(late);
-      resolve({ status, out: out.trim(), err: err.trim() });
-    });
-  });
+/** Runs a verb of the program to its end; what it printed, without the ends of lines around it. */
+async function run(...words: string[]): Promise<Ended> {
+  const { status, out, err } = await runVerb(words);
+  return { status, out: out.trim(), err: err.trim() };
 }
 
 clusterTest(
